@@ -12,12 +12,16 @@ export interface Column {
   readonly sourceType: string
   /** The source's number for the type (PostgreSQL: oid); 0 where it has none. */
   readonly sourceTypeId: number
+  /** The source's number for the type's modifier (PostgreSQL: atttypmod); undefined where it has none. */
+  readonly sourceTypeModifier?: number
   /** The source's lasting number for the column (PostgreSQL: attnum): tells a rename from drop + add. */
   readonly ordinal: number
   readonly generated: 'no' | 'stored' | 'virtual'
   readonly identity: 'no' | 'always' | 'default'
   /** The value that rows written before the column existed show, as text; undefined: none or not constant (TRAPS 46). */
   readonly missing?: string
+  /** The source dialect's default expression for rows to come; undefined: none. */
+  readonly default?: string
 }
 
 /** An index or constraint to make on a target of the same dialect once the rows are there. */
@@ -49,6 +53,14 @@ export interface Sequence {
   readonly increment: string
 }
 
+export interface ComputedColumn {
+  readonly name: string
+  readonly sourceType: string
+  /** The source dialect's expression. */
+  readonly expression: string
+  readonly kind: 'stored' | 'virtual'
+}
+
 export interface TableSchema {
   readonly id: TableId
   readonly namespace: string
@@ -61,6 +73,8 @@ export interface TableSchema {
   readonly indexes: readonly Index[]
   readonly foreignKeys: readonly ForeignKey[]
   readonly sequences: readonly Sequence[]
+  /** Generated columns: never in the rows; a target of the same dialect computes them itself, others go without. */
+  readonly computed?: readonly ComputedColumn[]
   /** Estimates, from the source's statistics; −1 where unknown. */
   readonly estimate: { readonly rows: number; readonly bytes: number }
   /** The source's number for the table (PostgreSQL: oid); 0 where it has none. */
@@ -106,7 +120,7 @@ export function columnAt(schema: TableSchema, index: number): Column {
   return column
 }
 
-/** The columns whose values travel: a stored generated column is computed by the target where it can be. */
+/** Whether the column's value travels; the target computes the others. */
 export function isWritable(column: Column): boolean {
   return column.generated === 'no'
 }

@@ -48,6 +48,34 @@ export class SliceBuilder {
     return row * this.columns
   }
 
+  /**
+   * Hands out the first `rows` rows and keeps the others, which all belong to one transaction: the first of the next batch.
+   */
+  takeUpTo(rows: number, bytes: Buffer): Slice {
+    const rest = this.rows - rows
+    if (rest === 0) return this.take(bytes)
+    const { columns } = this
+    const [first, last] = [rows, this.rows]
+    const kept = {
+      ops: this.ops.slice(first, last),
+      starts: this.starts.slice(first * columns, last * columns),
+      lengths: this.lengths.slice(first * columns, last * columns),
+      order: this.order.slice(first, last),
+      places: this.places.slice(first * 2, last * 2),
+      oldKinds: this.oldKinds.slice(first, last),
+      oldStarts: this.oldStarts.slice(first * columns, last * columns),
+      oldLengths: this.oldLengths.slice(first * columns, last * columns),
+    }
+    const hadOld = this.#hasOld
+    this.rows = rows
+    const slice = this.take(bytes)
+    Object.assign(this, kept)
+    this.transactions = new Int32Array(rest)
+    this.rows = rest
+    this.#hasOld = hadOld
+    return slice
+  }
+
   take(bytes: Buffer): Slice {
     const { rows, columns } = this
     const slice: Slice = {

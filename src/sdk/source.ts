@@ -23,6 +23,10 @@ export interface SourceTable {
   readonly schema: TableSchema
   /** Row condition, in the source's dialect. */
   readonly where: string | null
+  /** The columns were listed (`--columns`): one that is added later is not taken. */
+  readonly columnsFixed: boolean
+  /** Columns left out by name (`--exclude`). */
+  readonly excluded: readonly string[]
 }
 
 /** What the source will be asked for; `check` judges against it. */

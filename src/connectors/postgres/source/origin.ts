@@ -1,0 +1,209 @@
+import { TailraceError } from '../../../sdk/errors.ts'
+import type { ConnectorContext } from '../../../sdk/connector.ts'
+import type { SourceTable } from '../../../sdk/source.ts'
+import type { PostgresConfig } from '../config.ts'
+import { quoteName, quoteText, qualifiedName } from '../identifiers.ts'
+import type { PgConnection } from '../wire/connection.ts'
+import { PgError, translate } from '../wire/pg-error.ts'
+import { parseLsn } from './position.ts'
+
+/** Keys in the connector's memory. */
+const SLOT = 'postgres.slot'
+const SLOT_MADE = 'postgres.slot-made'
+const PUBLICATION = 'postgres.publication'
+const PUBLICATION_OURS = 'postgres.publication-ours'
+
+export interface Origin {
+  readonly slot: string
+  readonly publication: string
+}
+
+export interface SlotState {
+  readonly exists: boolean
+  readonly active: boolean
+  readonly activePid: number | null
+  readonly plugin: string | null
+  readonly database: string | null
+  readonly confirmed: bigint | null
+  readonly restart: bigint | null
+  readonly walStatus: string
+  readonly retainedBytes: number
+  readonly remainingBytes: number | null
+  readonly invalidation: string | null
+}
+
+/** A name that the server takes: lower case, digits, underscore, 63 bytes. */
+function safeName(pipeline: string): string {
+  return pipeline.toLowerCase().replace(/[^a-z0-9_]+/g, '_').slice(0, 40)
+}
+
+/**
+ * What the pipeline keeps upstream: a publication, then a slot (TRAPS 50), each remembered before it is made (TRAPS 11),
+ * never made anew implicitly (Invariant 3).
+ */
+export class OriginKeeper {
+  readonly #config: PostgresConfig
+  readonly #context: ConnectorContext
+
+  constructor(config: PostgresConfig, context: ConnectorContext) {
+    this.#config = config
+    this.#context = context
+  }
+
+  /** The origin that was made in an earlier run, or null. */
+  async known(): Promise<Origin | null> {
+    const { memory } = this.#context
+    const [slot, publication] = [await memory.get(SLOT), await memory.get(PUBLICATION)]
+    return slot === null || publication === null || (await memory.get(SLOT_MADE)) === null ? null : { slot, publication }
+  }
+
+  /** Names for a new origin, written down before anything is made. */
+  async intend(): Promise<Origin> {
+    const { memory, random, pipeline } = this.#context
+    const suffix = Math.floor(random() * 36 ** 6).toString(36).padStart(6, '0')
+    const slot = (await memory.get(SLOT)) ?? this.#config.slot ?? `tailrace_${safeName(pipeline)}_${suffix}`
+    const publication = (await memory.get(PUBLICATION)) ?? this.#config.publication ?? `tailrace_${safeName(pipeline)}_${suffix}`
+    await memory.set(SLOT, slot)
+    await memory.set(PUBLICATION, publication)
+    await memory.set(PUBLICATION_OURS, this.#config.publication === undefined ? 'yes' : null)
+    return { slot, publication }
+  }
+
+  async made(): Promise<void> {
+    await this.#context.memory.set(SLOT_MADE, 'yes')
+  }
+
+  /** What stands upstream, and how to drop it by hand. */
+  async upstream(): Promise<{ what: string; drop: string }[]> {
+    const { memory } = this.#context
+    const [slot, publication, ours] = [await memory.get(SLOT), await memory.get(PUBLICATION), await memory.get(PUBLICATION_OURS)]
+    const list: { what: string; drop: string }[] = []
+    if (slot !== null) list.push({ what: `replication slot ${slot}`, drop: `SELECT pg_drop_replication_slot(${quoteText(slot)})` })
+    if (publication !== null && ours !== null) list.push({ what: `publication ${publication}`, drop: `DROP PUBLICATION ${quoteName(publication)}` })
+    return list
+  }
+
+  /** Drops what this pipeline made; a slot in use by another session is left and named. */
+  async remove(connection: PgConnection): Promise<string[]> {
+    const { memory } = this.#context
+    const dropped: string[] = []
+    const [slot, publication, ours] = [await memory.get(SLOT), await memory.get(PUBLICATION), await memory.get(PUBLICATION_OURS)]
+    if (slot !== null && (await slotState(connection, slot)).exists) {
+      await dropSlot(connection, slot)
+      dropped.push(`replication slot ${slot}`)
+    }
+    if (publication !== null && ours !== null && (await connection.rows(`SELECT FROM pg_publication WHERE pubname = ${quoteText(publication)}`)).length > 0) {
+      await connection.query(`DROP PUBLICATION ${quoteName(publication)}`)
+      dropped.push(`publication ${publication}`)
+    }
+    for (const key of [SLOT, SLOT_MADE, PUBLICATION, PUBLICATION_OURS]) await memory.set(key, null)
+    return dropped
+  }
+}
+
+export async function slotState(connection: PgConnection, slot: string): Promise<SlotState> {
+  const version = connection.serverVersion
+  const invalidation = version >= 170_000 ? 'invalidation_reason' : 'NULL'
+  const { rows } = await connection.execute(
+    `SELECT active, active_pid, plugin, database, confirmed_flush_lsn, restart_lsn, wal_status,
+            CASE WHEN pg_is_in_recovery() THEN 0 ELSE pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) END, safe_wal_size, ${invalidation}
+       FROM pg_replication_slots WHERE slot_name = $1`,
+    [slot],
+  )
+  const row = rows[0]
+  return {
+    exists: row !== undefined,
+    active: row?.[0] === 't',
+    activePid: row?.[1] === null || row === undefined ? null : Number(row[1]),
+    plugin: row?.[2] ?? null,
+    database: row?.[3] ?? null,
+    confirmed: row?.[4] === null || row?.[4] === undefined ? null : parseLsn(row[4]),
+    restart: row?.[5] === null || row?.[5] === undefined ? null : parseLsn(row[5]),
+    walStatus: row?.[6] ?? 'unknown',
+    retainedBytes: Number(row?.[7] ?? 0),
+    remainingBytes: row?.[8] === null || row?.[8] === undefined ? null : Number(row[8]),
+    invalidation: row?.[9] ?? null,
+  }
+}
+
+async function dropSlot(connection: PgConnection, slot: string): Promise<void> {
+  try {
+    await connection.execute('SELECT pg_drop_replication_slot($1)', [slot])
+  } catch (error) {
+    if (!(error instanceof PgError) || error.code !== '55006') throw translate(error, `dropping replication slot ${slot}`, 'source')
+    const { activePid } = await slotState(connection, slot)
+    throw new TailraceError('HELD', `replication slot ${slot} is in use by the server process ${activePid ?? 'unknown'}`, {
+      hint: `stop the runner that reads it, or: SELECT pg_terminate_backend(${activePid ?? 'pid'}), then repeat`,
+    })
+  }
+}
+
+/** Tables that may be published for updates and deletes, and those for inserts only (TRAPS 49). */
+function publishable(tables: readonly SourceTable[]): { all: SourceTable[]; insertsOnly: SourceTable[] } {
+  return { all: tables.filter((table) => table.schema.identity !== 'nothing'), insertsOnly: tables.filter((table) => table.schema.identity === 'nothing') }
+}
+
+/**
+ * Makes the publication where it is missing, with exactly these tables; one that a person made is only checked. Tables
+ * without an identity would make the application's UPDATE and DELETE fail, so they are left out (check says so).
+ */
+export async function ensurePublication(connection: PgConnection, origin: Origin, tables: readonly SourceTable[], ours: boolean, leavesOf: (table: SourceTable) => readonly string[]): Promise<void> {
+  const exists = (await connection.rows(`SELECT FROM pg_publication WHERE pubname = ${quoteText(origin.publication)}`)).length > 0
+  if (!ours) {
+    if (!exists) throw new TailraceError('CONFIG', `the publication ${origin.publication} does not exist`, { hint: `CREATE PUBLICATION ${quoteName(origin.publication)} FOR TABLE …, or leave --source.publication out`, path: 'publication' })
+    return
+  }
+  const names = publishable(tables).all.flatMap(leavesOf)
+  if (!exists) {
+    const list = names.length === 0 ? '' : ` FOR TABLE ${names.join(', ')}`
+    await connection.query(`CREATE PUBLICATION ${quoteName(origin.publication)}${list}`)
+    return
+  }
+  await addMissing(connection, origin.publication, names)
+}
+
+async function addMissing(connection: PgConnection, publication: string, names: readonly string[]): Promise<void> {
+  const rows = await connection.rows(`SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = ${quoteText(publication)}`)
+  const there = new Set(rows.map(([namespace, name]) => qualifiedName({ namespace: namespace ?? '', name: name ?? '' })))
+  const missing = names.filter((name) => !there.has(name))
+  if (missing.length > 0) await connection.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.join(', ')}`)
+}
+
+export interface MadeSlot {
+  readonly consistentPoint: bigint
+  /** Name under which the walsender exported its snapshot; lives while the session is idle. */
+  readonly snapshot: string | null
+}
+
+/**
+ * CREATE_REPLICATION_SLOT on a walsender session. Waits for every transaction open in the whole cluster (TRAPS 9), so the
+ * caller must hold no xid, and the wait is cut by the signal.
+ */
+export async function createSlot(walsender: PgConnection, slot: string, options: { failover: boolean; temporary: boolean }, signal: AbortSignal): Promise<MadeSlot> {
+  const { failover, temporary } = options
+  const modern = walsender.serverVersion >= 150_000
+  const choices = modern ? `(SNAPSHOT 'export'${failover && walsender.serverVersion >= 170_000 ? ', FAILOVER true' : ''})` : 'EXPORT_SNAPSHOT'
+  const cancel = (): void => void walsender.cancel()
+  signal.addEventListener('abort', cancel, { once: true })
+  try {
+    const [row] = await walsender.rows(`CREATE_REPLICATION_SLOT ${quoteName(slot)} ${temporary ? 'TEMPORARY ' : ''}LOGICAL pgoutput ${choices}`)
+    const point = parseLsn(row?.[1] ?? '')
+    if (point === null) throw new TailraceError('PROTOCOL', 'CREATE_REPLICATION_SLOT gave no consistent point')
+    return { consistentPoint: point, snapshot: row?.[2] ?? null }
+  } catch (error) {
+    throw slotError(error, slot)
+  } finally {
+    signal.removeEventListener('abort', cancel)
+  }
+}
+
+function slotError(error: unknown, slot: string): TailraceError {
+  if (!(error instanceof PgError)) return translate(error, `creating replication slot ${slot}`, 'source')
+  if (error.code === '53400') {
+    return new TailraceError('ENVIRONMENT', 'all replication slots of the source are in use', { hint: 'raise max_replication_slots (restart needed), or drop a slot that nobody reads: SELECT slot_name, active FROM pg_replication_slots', cause: error })
+  }
+  if (error.code === '42710') {
+    return new TailraceError('HELD', `a replication slot ${slot} exists already and was not made by this pipeline`, { hint: 'choose another with --source.slot, or drop it if nobody reads it', cause: error })
+  }
+  return translate(error, `creating replication slot ${slot}`, 'source')
+}

@@ -1,0 +1,160 @@
+import type { Barrier } from '../../../model/batch.ts'
+import type { TableId, TableSchema } from '../../../model/schema.ts'
+import { TailraceError } from '../../../sdk/errors.ts'
+import type { SourceTable } from '../../../sdk/source.ts'
+import type { PgConnection } from '../wire/connection.ts'
+import { readCatalog, type CatalogTable } from './catalog.ts'
+import type { Relation } from './pgoutput.ts'
+import { diffSchemas } from './schema-diff.ts'
+import type { Question } from './stream-reader.ts'
+
+/** How a relation's rows are taken from now on. */
+export interface Resolution {
+  /** Null: the relation is none of the pipeline's. */
+  readonly schema: TableSchema | null
+  /** Wire column → column of `schema`, −1 = not taken. */
+  readonly columns: Int16Array
+  readonly barrier: Barrier | null
+}
+
+const NOT_OURS: Resolution = { schema: null, columns: new Int16Array(0), barrier: null }
+
+/**
+ * Knows which relation ids are which table (partitions' rows come under their leaf, TRAPS 52) and in which shape each table
+ * is in the stream now. Asks the catalog only when a shape changed or may have.
+ */
+export class Relations {
+  readonly #connection: PgConnection
+  readonly #ownSchema: string
+  readonly #tables = new Map<TableId, SourceTable>()
+  readonly #byOid = new Map<number, TableId>()
+  readonly #leaves = new Map<TableId, readonly number[]>()
+  readonly #schemas = new Map<TableId, TableSchema>()
+  /** Relations described in this session, and tables whose columns are not those that we know although the names are. */
+  readonly #seen = new Set<number>()
+  readonly #suspects = new Set<TableId>()
+
+  private constructor(connection: PgConnection, ownSchema: string) {
+    this.#connection = connection
+    this.#ownSchema = ownSchema
+  }
+
+  static async load(connection: PgConnection, ownSchema: string, tables: readonly SourceTable[]): Promise<Relations> {
+    const relations = new Relations(connection, ownSchema)
+    const catalog = new Map((await readCatalog(connection, ownSchema, tables.map((table) => table.schema.relation))).map((table) => [table.schema.relation, table]))
+    for (const table of tables) relations.#add(table, catalog.get(table.schema.relation))
+    return relations
+  }
+
+  #add(table: SourceTable, now: CatalogTable | undefined): void {
+    this.#tables.set(table.id, table)
+    this.#schemas.set(table.id, table.schema)
+    const leaves = now === undefined || now.leaves.length === 0 ? [table.schema.relation] : now.leaves
+    this.#leaves.set(table.id, leaves)
+    for (const oid of leaves) this.#byOid.set(oid, table.id)
+    if (now !== undefined && !sameOrdinals(table.schema, now.schema)) this.#suspects.add(table.id)
+  }
+
+  async resolve(question: Extract<Question, { kind: 'relation' }>): Promise<Resolution> {
+    const { relation } = question
+    const id = this.#byOid.get(relation.id) ?? (await this.#adopt(relation))
+    if (id === null) return NOT_OURS
+    const table = this.#tables.get(id)
+    const schema = this.#schemas.get(id)
+    if (table === undefined || schema === undefined) return NOT_OURS
+    const again = this.#seen.has(relation.id)
+    this.#seen.add(relation.id)
+    const same = sameShape(table, schema, relation)
+    if (same && !again && !this.#suspects.has(id)) return { schema, columns: mapColumns(schema, relation), barrier: null }
+    return this.#changed(table, schema, relation)
+  }
+
+  /** The barrier of a TRUNCATE; null when none of our tables is in it. */
+  truncate(question: Extract<Question, { kind: 'truncate' }>): Barrier | null {
+    const oids = new Set(question.relations)
+    const hit = new Set(question.relations.map((oid) => this.#byOid.get(oid)).filter((id) => id !== undefined))
+    const tables: TableSchema[] = []
+    for (const id of hit) {
+      const schema = this.#schemas.get(id)
+      if (schema === undefined) continue
+      const whole = (this.#leaves.get(id) ?? []).every((oid) => oids.has(oid))
+      if (!whole) return { kind: 'schema', previous: schema, schema, changes: [], ambiguous: `a partition of ${id} was truncated, which rows went is not in the stream` }
+      tables.push(schema)
+    }
+    return tables.length === 0 ? null : { kind: 'truncate', tables, cascade: question.cascade, restartIdentity: question.restartIdentity }
+  }
+
+  /** A relation that we do not know may be a partition made after the start. */
+  async #adopt(relation: Relation): Promise<TableId | null> {
+    const [row] = await this.#connection.rows(`SELECT pg_partition_root(${relation.id})::oid`)
+    const root = row?.[0] === null || row === undefined ? null : Number(row[0])
+    for (const table of this.#tables.values()) {
+      if (table.schema.relation !== root) continue
+      this.#byOid.set(relation.id, table.id)
+      this.#leaves.set(table.id, [...(this.#leaves.get(table.id) ?? []), relation.id])
+      return table.id
+    }
+    return null
+  }
+
+  async #changed(table: SourceTable, before: TableSchema, relation: Relation): Promise<Resolution> {
+    const [now] = await readCatalog(this.#connection, this.#ownSchema, [table.schema.relation])
+    if (now === undefined) {
+      // Dropped by now; its last rows still come in the shape that the message says.
+      if (sameShape(table, before, relation)) return { schema: before, columns: mapColumns(before, relation), barrier: null }
+      throw new TailraceError('SCHEMA_CHANGED', `table ${table.id} changed and was then dropped: its last rows cannot be followed`, { hint: `tailrace tables <pipeline> remove ${table.id}` })
+    }
+    const after = adjust(table, before, now.schema)
+    const agrees = sameShape(table, after, relation)
+    if (!agrees) return this.#movedOn(table, before, relation)
+    this.#suspects.delete(table.id)
+    const { changes, ambiguous } = diffSchemas(before, after)
+    this.#schemas.set(table.id, after)
+    const columns = mapColumns(after, relation)
+    if (changes.length === 0 && ambiguous === null) return { schema: before, columns: mapColumns(before, relation), barrier: null }
+    return { schema: after, columns, barrier: { kind: 'schema', previous: before, schema: after, changes, ambiguous } }
+  }
+
+  /**
+   * The catalog is further than the stream: what lies between cannot be told apart by names alone (TRAPS 47). Rows still in
+   * the old shape go on in it; anything else needs a new reading of the table.
+   */
+  #movedOn(table: SourceTable, before: TableSchema, relation: Relation): Resolution {
+    if (sameShape(table, before, relation)) return { schema: before, columns: mapColumns(before, relation), barrier: null }
+    this.#suspects.add(table.id)
+    const reason = `${table.id} was changed several times before its changes were read, so columns cannot be told apart`
+    return { schema: before, columns: mapColumns(before, relation), barrier: { kind: 'schema', previous: before, schema: before, changes: [], ambiguous: reason } }
+  }
+}
+
+/** The catalog's table with the pipeline's choice of columns, those of `before` first and in their order. */
+function adjust(table: SourceTable, before: TableSchema, now: TableSchema): TableSchema {
+  const known = new Set(before.columns.map((column) => column.ordinal))
+  const added = now.columns.filter((column) => !known.has(column.ordinal) && !table.columnsFixed && !table.excluded.includes(column.name))
+  const kept = before.columns.flatMap((column) => now.columns.find((other) => other.ordinal === column.ordinal) ?? [])
+  const columns = [...kept, ...added]
+  const keyOrdinals = now.key.map((index) => now.columns[index]?.ordinal)
+  const key = keyOrdinals.map((ordinal) => columns.findIndex((column) => column.ordinal === ordinal))
+  return { ...now, columns, key: key.includes(-1) ? before.key : key }
+}
+
+function sameShape(table: SourceTable, schema: TableSchema, relation: Relation): boolean {
+  const wire = new Map(relation.columns.map((column) => [column.name, column]))
+  for (const column of schema.columns) {
+    const found = wire.get(column.name)
+    if (found === undefined || found.typeId !== column.sourceTypeId) return false
+    if (column.sourceTypeModifier !== undefined && found.typeModifier !== column.sourceTypeModifier) return false
+    wire.delete(column.name)
+  }
+  if (table.columnsFixed) return true
+  const computed = new Set(schema.computed?.map((column) => column.name))
+  return [...wire.keys()].every((name) => table.excluded.includes(name) || computed.has(name))
+}
+
+function sameOrdinals(schema: TableSchema, now: TableSchema): boolean {
+  return schema.columns.every((column) => now.columns.some((other) => other.ordinal === column.ordinal && other.name === column.name))
+}
+
+function mapColumns(schema: TableSchema, relation: Relation): Int16Array {
+  return Int16Array.from(relation.columns, (wire) => schema.columns.findIndex((column) => column.name === wire.name))
+}

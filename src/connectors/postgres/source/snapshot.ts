@@ -1,0 +1,224 @@
+import { delay } from '../../../async/abort.ts'
+import type { SnapshotFormat, SnapshotFrame } from '../../../model/batch.ts'
+import type { Position, View } from '../../../model/position.ts'
+import { TailraceError } from '../../../sdk/errors.ts'
+import type { Chunk, ChunkPlan, Snapshot, SourceTable } from '../../../sdk/source.ts'
+import type { PostgresConfig } from '../config.ts'
+import { qualifiedName, quoteText } from '../identifiers.ts'
+import { openSession } from '../session.ts'
+import type { PgConnection } from '../wire/connection.ts'
+import { PgError, translate } from '../wire/pg-error.ts'
+import { readCatalog, type CatalogTable } from './catalog.ts'
+import { copyCommand, planChunks } from './chunks.ts'
+import { copyTextToSlice, stripFrames } from './copy-rows.ts'
+import { parseLsn } from './position.ts'
+import { viewOfSnapshot } from './view.ts'
+
+const FORMATS = { 'pg-copy-binary': 'binary', csv: 'csv', rows: 'text' } as const
+const LOCKS_PER_STATEMENT = 500
+
+/** A session that holds locks on every table and, once it has one, the snapshot that the workers share. */
+export class SnapshotKeeper implements AsyncDisposable {
+  readonly #connection: PgConnection
+
+  private constructor(connection: PgConnection) {
+    this.#connection = connection
+  }
+
+  get connection(): PgConnection {
+    return this.#connection
+  }
+
+  /**
+   * Locks first, snapshot later (TRAPS 7): no DDL can come between. ACCESS SHARE assigns no xid, so a slot that is made
+   * meanwhile does not wait for us.
+   */
+  static async lock(config: PostgresConfig, tables: readonly SourceTable[], signal: AbortSignal): Promise<SnapshotKeeper> {
+    const connection = await openSession(config, signal)
+    try {
+      await connection.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+      for (let i = 0; i < tables.length; i += LOCKS_PER_STATEMENT) {
+        const names = tables.slice(i, i + LOCKS_PER_STATEMENT).map((table) => qualifiedName(table.schema))
+        await connection.query(`LOCK TABLE ${names.join(', ')} IN ACCESS SHARE MODE`)
+      }
+      return new SnapshotKeeper(connection)
+    } catch (error) {
+      await connection.end()
+      throw lockError(error)
+    }
+  }
+
+  /** Takes over a snapshot that a walsender exported. */
+  async adopt(name: string): Promise<void> {
+    await this.#connection.query(`SET TRANSACTION SNAPSHOT ${quoteText(name)}`)
+  }
+
+  /** The fence of this view, and the end of the log past which it needs no more asking (TRAPS 13, 17). */
+  async view(signal: AbortSignal): Promise<{ view: View; insertEnd: bigint }> {
+    const [row] = await this.#connection.rows('SELECT pg_current_snapshot()::text')
+    const view = viewOfSnapshot(row?.[0] ?? '')
+    const [end] = await this.#connection.rows('SELECT pg_current_wal_insert_lsn()')
+    const insertEnd = parseLsn(end?.[0] ?? '') ?? 0n
+    // Asynchronous commits are visible before they are durable: a server crash would leave phantom rows in the copy.
+    while (!signal.aborted && (await this.#flushed()) < insertEnd) await delay(20, signal)
+    return { view, insertEnd }
+  }
+
+  /** A name under which workers import this session's snapshot, as long as it lives. */
+  async export(): Promise<string> {
+    const [row] = await this.#connection.rows('SELECT pg_export_snapshot()')
+    return row?.[0] ?? ''
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#connection.end()
+  }
+
+  async #flushed(): Promise<bigint> {
+    const [row] = await this.#connection.rows('SELECT pg_current_wal_flush_lsn()')
+    return parseLsn(row?.[0] ?? '') ?? 0n
+  }
+}
+
+function lockError(error: unknown): TailraceError {
+  if (error instanceof PgError && error.code === '55P03') {
+    return new TailraceError('SOURCE_FAILED', 'a table of the source is locked by someone else (lock_timeout)', { cause: error, hint: 'a long ALTER or VACUUM FULL? See pg_locks; --source.lock-timeout SECONDS waits longer' })
+  }
+  return translate(error, 'locking the tables of the snapshot', 'source')
+}
+
+export interface SnapshotParts {
+  readonly config: PostgresConfig
+  readonly keeper: SnapshotKeeper
+  readonly name: string
+  readonly tables: readonly SourceTable[]
+  readonly catalog: readonly CatalogTable[]
+  readonly position: Position | null
+  readonly view: View | null
+  readonly viewEnd: Position | null
+  readonly clock: () => number
+}
+
+/** One view, shared by all workers. */
+export class PostgresSnapshot implements Snapshot {
+  readonly position: Position | null
+  readonly view: View | null
+  readonly viewEnd: Position | null
+  readonly #parts: SnapshotParts
+  readonly #idle: PgConnection[] = []
+  readonly #busy = new Set<PgConnection>()
+  readonly #catalog: ReadonlyMap<number, CatalogTable>
+  readonly #born: number
+  #closed = false
+
+  constructor(parts: SnapshotParts) {
+    this.#parts = parts
+    this.position = parts.position
+    this.view = parts.view
+    this.viewEnd = parts.viewEnd
+    this.#catalog = new Map(parts.catalog.map((table) => [table.schema.relation, table]))
+    this.#born = parts.clock()
+  }
+
+  tables(): readonly SourceTable[] {
+    return this.#parts.tables
+  }
+
+  async plan(table: SourceTable, _signal: AbortSignal): Promise<ChunkPlan> {
+    return planChunks(this.#parts.keeper.connection, table, this.#catalogOf(table), this.#parts.config.chunkBytes)
+  }
+
+  async *read(table: SourceTable, chunk: Chunk, format: SnapshotFormat, signal: AbortSignal): AsyncGenerator<SnapshotFrame, void, undefined> {
+    this.#checkAge()
+    const connection = await this.#session(signal)
+    const onAbort = (): void => connection.destroy(new TailraceError('ABORTED', 'the snapshot was given up'))
+    signal.addEventListener('abort', onAbort, { once: true })
+    try {
+      if (chunk.range.kind === 'key') await connection.query('SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off')
+      yield* this.#copy(connection, table, chunk, format)
+      this.#idle.push(connection)
+    } catch (error) {
+      throw translate(error, `reading ${table.id}`, 'source')
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+      this.#busy.delete(connection)
+      if (!this.#idle.includes(connection)) connection.destroy()
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    for (const connection of this.#busy) connection.destroy()
+    await Promise.all(this.#idle.map((connection) => connection.end()))
+    await this.#parts.keeper[Symbol.asyncDispose]()
+  }
+
+  async *#copy(connection: PgConnection, table: SourceTable, chunk: Chunk, format: SnapshotFormat): AsyncGenerator<SnapshotFrame, void, undefined> {
+    await using copy = await connection.copyOut(copyCommand(table, chunk, this.#catalogOf(table).partitioned, FORMATS[format]))
+    let rows = 0
+    for (;;) {
+      const stretch = await copy.next()
+      if (stretch === null) break
+      const bytes = stretch.data.length
+      rows += stretch.messages
+      if (format === 'rows') yield { format, slice: copyTextToSlice(table.schema, stretch.data), rows: stretch.messages, bytes }
+      else yield { format, data: format === 'csv' ? stripFrames(stretch.data) : stretch.data, rows: stretch.messages, bytes }
+      stretch.release()
+    }
+    // In binary the header rides with the first row and the trailer has a message of its own: the server's count is right.
+    if (format === 'pg-copy-binary' && rows !== copy.rows) yield { format, data: Buffer.alloc(0), rows: copy.rows - rows, bytes: 0 }
+    else if (rows !== copy.rows) throw new TailraceError('NOT_ACCOUNTED', `reading ${table.id}: PostgreSQL says that it sent ${copy.rows} rows, ${rows} arrived`)
+  }
+
+  async #session(signal: AbortSignal): Promise<PgConnection> {
+    const idle = this.#idle.pop()
+    if (idle !== undefined && !idle.closed) {
+      this.#busy.add(idle)
+      return idle
+    }
+    const connection = await openSession(this.#parts.config, signal)
+    this.#busy.add(connection)
+    try {
+      // Parallel plans would take the server's workers away from its own users.
+      await connection.query(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${quoteText(this.#parts.name)}; SET LOCAL max_parallel_workers_per_gather = 0`)
+      return connection
+    } catch (error) {
+      this.#busy.delete(connection)
+      await connection.end()
+      throw translate(error, 'joining the snapshot', 'source')
+    }
+  }
+
+  #catalogOf(table: SourceTable): CatalogTable {
+    const found = this.#catalog.get(table.schema.relation)
+    if (found === undefined) throw new TailraceError('BUG', `table ${table.id} is not part of this snapshot`)
+    return found
+  }
+
+  /** Invariant 9: an old snapshot keeps the server from cleaning up. */
+  #checkAge(): void {
+    const age = (this.#parts.clock() - this.#born) / 1000
+    if (age <= this.#parts.config.snapshotMaxAge) return
+    throw new TailraceError('SNAPSHOT_TOO_OLD', `the snapshot transaction is ${Math.round(age)} s old, over the limit of ${this.#parts.config.snapshotMaxAge} s that protects the source`, {
+      hint: 'start again: finished chunks are kept where the table is cut by key; --source.snapshot-max-age SECONDS raises the limit',
+    })
+  }
+}
+
+/** The tables again, under lock: columns as the snapshot sees them (TRAPS 8). */
+export async function retake(keeper: SnapshotKeeper, ownSchema: string, tables: readonly SourceTable[]): Promise<{ tables: SourceTable[]; catalog: CatalogTable[] }> {
+  const catalog = await readCatalog(keeper.connection, ownSchema, tables.map((table) => table.schema.relation))
+  const byOid = new Map(catalog.map((table) => [table.schema.relation, table]))
+  const fresh = tables.map((table) => {
+    const now = byOid.get(table.schema.relation)
+    if (now === undefined) throw new TailraceError('SOURCE_FAILED', `table ${table.id} was dropped while the snapshot was prepared`)
+    const columns = table.schema.columns.map((column) => {
+      const found = now.schema.columns.find((other) => other.ordinal === column.ordinal && other.name === column.name)
+      if (found === undefined) throw new TailraceError('SOURCE_FAILED', `column ${column.name} of ${table.id} changed while the snapshot was prepared`)
+      return found
+    })
+    return { ...table, schema: { ...now.schema, columns, key: table.schema.key } }
+  })
+  return { tables: fresh, catalog }
+}

@@ -1,0 +1,251 @@
+import type { StreamBatch, Slice } from '../../../model/batch.ts'
+import type { Position, Transaction, View } from '../../../model/position.ts'
+import { columnAt } from '../../../model/schema.ts'
+import type { ConnectorContext } from '../../../sdk/connector.ts'
+import { TailraceError, type Problem } from '../../../sdk/errors.ts'
+import { selectTables } from '../../../sdk/selection.ts'
+import type { Purpose, Retention, Selection, Snapshot, SnapshotRequest, Source, SourceTable, StreamRequest } from '../../../sdk/source.ts'
+import type { PostgresConfig } from '../config.ts'
+import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
+import { openSession } from '../session.ts'
+import type { PgConnection } from '../wire/connection.ts'
+import { translate } from '../wire/pg-error.ts'
+import { readCatalog, type CatalogTable } from './catalog.ts'
+import { checkSource } from './check.ts'
+import { copyTextToSlice } from './copy-rows.ts'
+import { createSlot, ensurePublication, OriginKeeper, slotState, type Origin } from './origin.ts'
+import { comparePositions, parseLsn, readPosition, writePosition } from './position.ts'
+import { PostgresSnapshot, retake, SnapshotKeeper, type SnapshotParts } from './snapshot.ts'
+import { identify, readStream, startStream } from './stream.ts'
+import type { StreamReader } from './stream-reader.ts'
+import { covers } from './view.ts'
+
+const RETENTION_MILLIS = 5000
+
+/** PostgreSQL 14 to 18 as a source: COPY for the snapshot, pgoutput for the changes. */
+export class PostgresSource implements Source {
+  readonly #config: PostgresConfig
+  readonly #context: ConnectorContext
+  readonly #keeper: OriginKeeper
+  #control: PgConnection
+  #reader: StreamReader | null = null
+  #identity: { system: string; timeline: number } | null = null
+  #upstream: { what: string; drop: string }[] = []
+  #retention: { at: number; value: Retention | null } = { at: 0, value: null }
+
+  private constructor(config: PostgresConfig, context: ConnectorContext, control: PgConnection) {
+    this.#config = config
+    this.#context = context
+    this.#control = control
+    this.#keeper = new OriginKeeper(config, context)
+  }
+
+  static async open(config: PostgresConfig, context: ConnectorContext): Promise<PostgresSource> {
+    const source = new PostgresSource(config, context, await openSession(config, context.signal))
+    source.#upstream = await source.#keeper.upstream()
+    return source
+  }
+
+  async check(tables: readonly SourceTable[], purpose: Purpose, signal: AbortSignal): Promise<readonly Problem[]> {
+    return checkSource(await this.#sql(signal), this.#config, tables, purpose, await this.#keeper.known())
+  }
+
+  async discover(selection: Selection, signal: AbortSignal): Promise<readonly SourceTable[]> {
+    const catalog = await readCatalog(await this.#sql(signal), this.#config.schema)
+    return selectTables(
+      catalog.map((table) => table.schema),
+      selection,
+    )
+  }
+
+  async count(table: SourceTable, signal: AbortSignal): Promise<{ rows: bigint; exact: boolean }> {
+    const [row] = await (await this.#sql(signal)).rows(`SELECT count(*) FROM ${qualifiedName(table.schema)}${table.where === null ? '' : ` WHERE ${table.where}`}`)
+    return { rows: BigInt(row?.[0] ?? 0), exact: true }
+  }
+
+  async openSnapshot(request: SnapshotRequest, signal: AbortSignal): Promise<Snapshot> {
+    const keeper = await SnapshotKeeper.lock(this.#config, request.tables, signal)
+    try {
+      return new PostgresSnapshot(request.mode === 'origin' ? await this.#origin(keeper, request, signal) : await this.#freshView(keeper, request, signal))
+    } catch (error) {
+      await keeper[Symbol.asyncDispose]()
+      throw translate(error, 'taking the snapshot', 'source')
+    }
+  }
+
+  async anchor(tables: readonly SourceTable[], signal: AbortSignal): Promise<Position> {
+    const { position, walsender } = await this.#makeOrigin(tables, signal)
+    await walsender.end()
+    return position
+  }
+
+  async *stream(request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamBatch, void, undefined> {
+    const origin = await this.#keeper.known()
+    if (origin === null) throw new TailraceError('HISTORY_LOST', 'this pipeline has no replication slot', { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
+    await using sql = await openSession(this.#config, signal)
+    await using walsender = await openSession(this.#config, signal, 'replication')
+    const open = await startStream({ sql, walsender, origin, ownSchema: this.#config.schema, request, clock: this.#context.clock }, signal)
+    await using reader = open.reader
+    const stop = (): void => void reader[Symbol.asyncDispose]()
+    signal.addEventListener('abort', stop, { once: true })
+    this.#reader = reader
+    try {
+      yield* readStream(open)
+    } catch (error) {
+      if (!signal.aborted) throw error
+    } finally {
+      this.#reader = null
+      signal.removeEventListener('abort', stop)
+    }
+  }
+
+  comparePositions(a: Position, b: Position): -1 | 0 | 1 | undefined {
+    return comparePositions(a, b)
+  }
+
+  distance(from: Position, to: Position): number {
+    return Number(readPosition(to).lsn - readPosition(from).lsn)
+  }
+
+  async head(signal: AbortSignal): Promise<Position> {
+    const sql = await this.#sql(signal)
+    const [row] = await sql.rows('SELECT pg_current_wal_insert_lsn()')
+    this.#reader?.ping()
+    return this.#position(parseLsn(row?.[0] ?? '') ?? 0n, signal)
+  }
+
+  async parsePosition(text: string, signal: AbortSignal): Promise<Position | null> {
+    if (text.startsWith('pg1:')) return comparePositions(text as Position, text as Position) === 0 ? (text as Position) : null
+    const lsn = parseLsn(text)
+    return lsn === null ? null : this.#position(lsn, signal)
+  }
+
+  covers(view: View, transaction: Transaction): boolean {
+    return covers(view, transaction)
+  }
+
+  async fetch(table: SourceTable, keys: readonly (readonly string[])[], signal: AbortSignal): Promise<{ slice: Slice; view: View; viewEnd: Position }> {
+    await using keeper = await SnapshotKeeper.lock(this.#config, [table], signal)
+    const { view, insertEnd } = await keeper.view(signal)
+    const columns = table.schema.key.map((index) => columnAt(table.schema, index))
+    const tuples = keys.map((key) => `(${key.map((value, i) => `${quoteText(value)}::${columns[i]?.sourceType ?? 'text'}`).join(', ')})`)
+    const where = `(${columns.map((column) => quoteName(column.name)).join(', ')}) IN (${tuples.join(', ')})`
+    const names = table.schema.columns.map((column) => quoteName(column.name)).join(', ')
+    await using copy = await keeper.connection.copyOut(`COPY (SELECT ${names} FROM ${qualifiedName(table.schema)} WHERE ${where}) TO STDOUT`)
+    const pieces: Buffer[] = []
+    for (let stretch = await copy.next(); stretch !== null; stretch = await copy.next()) {
+      pieces.push(Buffer.from(stretch.data))
+      stretch.release()
+    }
+    return { slice: copyTextToSlice(table.schema, Buffer.concat(pieces)), view, viewEnd: await this.#position(insertEnd, signal) }
+  }
+
+  async confirm(position: Position): Promise<void> {
+    this.#reader?.confirm(readPosition(position).lsn)
+  }
+
+  async retention(signal: AbortSignal): Promise<Retention | null> {
+    const now = this.#context.clock()
+    if (now - this.#retention.at < RETENTION_MILLIS) return this.#retention.value
+    const origin = await this.#keeper.known()
+    if (origin === null) return null
+    const state = await slotState(await this.#sql(signal), origin.slot)
+    const value = { name: origin.slot, retainedBytes: state.retainedBytes, status: state.exists ? state.walStatus : 'missing', remainingBytes: state.remainingBytes, active: state.active }
+    this.#retention = { at: now, value }
+    return value
+  }
+
+  upstream(): readonly { readonly what: string; readonly drop: string }[] {
+    return this.#upstream
+  }
+
+  async remove(signal: AbortSignal): Promise<readonly string[]> {
+    const dropped = await this.#keeper.remove(await this.#sql(signal))
+    this.#upstream = []
+    return dropped
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#reader?.[Symbol.asyncDispose]()
+    await this.#control.end()
+  }
+
+  /** The control session, opened again when the server closed it. */
+  async #sql(signal: AbortSignal): Promise<PgConnection> {
+    if (this.#control.closed) this.#control = await openSession(this.#config, signal)
+    return this.#control
+  }
+
+  async #position(lsn: bigint, signal: AbortSignal): Promise<Position> {
+    if (this.#identity === null) {
+      const [row] = await (await this.#sql(signal)).rows('SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()')
+      this.#identity = { system: row?.[0] ?? '', timeline: Number(row?.[1] ?? 0) }
+    }
+    return writePosition({ ...this.#identity, lsn })
+  }
+
+  async #makeOrigin(tables: readonly SourceTable[], signal: AbortSignal): Promise<{ position: Position; walsender: PgConnection; snapshot: string | null }> {
+    const sql = await this.#sql(signal)
+    const origin = await this.#keeper.intend()
+    await this.#dropUnread(sql, origin)
+    const leaves = await this.#leafNames(sql, tables)
+    await ensurePublication(sql, origin, tables, this.#config.publication === undefined, (table) => leaves.get(table.id) ?? [qualifiedName(table.schema)])
+    const walsender = await openSession(this.#config, signal, 'replication')
+    try {
+      const server = await identify(walsender)
+      this.#identity = server
+      const slot = await createSlot(walsender, origin.slot, { failover: this.#config.failover, temporary: false }, signal)
+      await this.#keeper.made()
+      this.#upstream = await this.#keeper.upstream()
+      return { position: writePosition({ system: server.system, timeline: server.timeline, lsn: slot.consistentPoint }), walsender, snapshot: slot.snapshot }
+    } catch (error) {
+      await walsender.end()
+      throw error
+    }
+  }
+
+  /** TRAPS 11: a slot with our recorded name whose making was never finished is ours, and nobody has read from it. */
+  async #dropUnread(sql: PgConnection, origin: Origin): Promise<void> {
+    if ((await this.#keeper.known()) !== null || !(await slotState(sql, origin.slot)).exists) return
+    this.#context.logger.info(`dropping replication slot ${origin.slot}, which an interrupted start left unread`)
+    await sql.execute('SELECT pg_drop_replication_slot($1)', [origin.slot])
+  }
+
+  async #leafNames(sql: PgConnection, tables: readonly SourceTable[]): Promise<Map<string, string[]>> {
+    const oids = tables.map((table) => table.schema.relation)
+    if (oids.length === 0) return new Map()
+    const rows = await sql.rows(
+      `SELECT r.oid, n.nspname, c.relname FROM unnest(ARRAY[${oids.join(',')}]::oid[]) r(oid) CROSS JOIN LATERAL pg_partition_tree(r.oid) p
+         JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.isleaf AND c.relkind = 'r'`,
+    )
+    const names = new Map<string, string[]>()
+    for (const table of tables) {
+      const leaves = rows.filter(([oid]) => Number(oid) === table.schema.relation).map(([, namespace, name]) => qualifiedName({ namespace: namespace ?? '', name: name ?? '' }))
+      if (leaves.length > 0) names.set(table.id, leaves)
+    }
+    return names
+  }
+
+  async #origin(keeper: SnapshotKeeper, request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts> {
+    const { position, walsender, snapshot } = await this.#makeOrigin(request.tables, signal)
+    try {
+      if (snapshot === null) throw new TailraceError('PROTOCOL', 'PostgreSQL made the slot but exported no snapshot')
+      await keeper.adopt(snapshot)
+      // The slot's snapshot is exactly what lies before its consistent point, so nothing of the stream is covered (TRAPS 15).
+      return { ...(await this.#shared(keeper, request)), position, view: null, viewEnd: null }
+    } finally {
+      await walsender.end()
+    }
+  }
+
+  async #freshView(keeper: SnapshotKeeper, request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts> {
+    const { view, insertEnd } = await keeper.view(signal)
+    return { ...(await this.#shared(keeper, request)), position: null, view, viewEnd: await this.#position(insertEnd, signal) }
+  }
+
+  async #shared(keeper: SnapshotKeeper, request: SnapshotRequest): Promise<Omit<SnapshotParts, 'position' | 'view' | 'viewEnd'>> {
+    const name = await keeper.export()
+    const { tables, catalog }: { tables: SourceTable[]; catalog: CatalogTable[] } = await retake(keeper, this.#config.schema, request.tables)
+    return { config: this.#config, keeper, name, tables, catalog, clock: this.#context.clock }
+  }
+}

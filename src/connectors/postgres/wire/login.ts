@@ -1,0 +1,81 @@
+import { TailraceError } from '../../../sdk/errors.ts'
+import { md5Password, ScramClient } from './auth.ts'
+import { MessageWriter } from './message-writer.ts'
+import type { PgOptions } from './options.ts'
+
+const PROTOCOL_3 = 196608
+
+/** Start-up packet and authentication. */
+export class Login {
+  readonly #send: (bytes: Buffer) => void
+  readonly #options: PgOptions
+  #scram: ScramClient | null = null
+
+  constructor(options: PgOptions, send: (bytes: Buffer) => void) {
+    this.#send = send
+    this.#options = options
+  }
+
+  startup(): Buffer {
+    const { user, database, applicationName, replication } = this.#options
+    const writer = new MessageWriter(512).begin(0).int32(PROTOCOL_3)
+    writer.text('user').text(user).text('database').text(database)
+    writer.text('application_name').text(applicationName).text('client_encoding').text('UTF8')
+    if (replication === true) writer.text('replication').text('database')
+    return writer.int8(0).finish().take()
+  }
+
+  async challenge(buffer: Buffer, start: number, end: number): Promise<void> {
+    const method = buffer.readInt32BE(start)
+    const data = Buffer.from(buffer.subarray(start + 4, end))
+    switch (method) {
+      case 0:
+        return
+      case 3:
+        return this.#password(this.#secret())
+      case 5:
+        return this.#password(md5Password(this.#options.user, this.#secret(), data))
+      case 10:
+        return this.#sasl(data)
+      case 11:
+        return this.#respond(await this.#scramClient().final(data.toString('utf8')))
+      case 12:
+        return this.#scramClient().verify(data.toString('utf8'))
+      default:
+        throw new TailraceError('NOT_ALLOWED', `PostgreSQL asks for the authentication method number ${method}, which is not supported`, {
+          hint: 'use scram-sha-256, md5, a client certificate or trust in pg_hba.conf',
+        })
+    }
+  }
+
+  #secret(): string {
+    const { password, user } = this.#options
+    if (password !== null) return password
+    throw new TailraceError('NOT_ALLOWED', `PostgreSQL asks for the password of ${user} and none is given`, {
+      hint: 'put it in the URI as ${env:NAME}, in PGPASSWORD, or in ~/.pgpass',
+    })
+  }
+
+  #scramClient(): ScramClient {
+    if (this.#scram === null) throw new TailraceError('PROTOCOL', 'the PostgreSQL server continued a SCRAM exchange that was not begun')
+    return this.#scram
+  }
+
+  #sasl(data: Buffer): void {
+    const mechanisms = data.toString('latin1').split('\0')
+    if (!mechanisms.includes('SCRAM-SHA-256')) {
+      throw new TailraceError('NOT_ALLOWED', `PostgreSQL offers only ${mechanisms.filter(Boolean).join(', ')}; scram-sha-256 is needed`)
+    }
+    this.#scram = new ScramClient(this.#secret())
+    const first = Buffer.from(this.#scram.first())
+    this.#send(new MessageWriter(256).begin(0x70).text('SCRAM-SHA-256').int32(first.length).raw(first).finish().take())
+  }
+
+  #password(text: string): void {
+    this.#send(new MessageWriter(256).begin(0x70).text(text).finish().take())
+  }
+
+  #respond(text: string): void {
+    this.#send(new MessageWriter(512).begin(0x70).raw(Buffer.from(text)).finish().take())
+  }
+}

@@ -1,0 +1,57 @@
+import { formatType, type LogicalType } from '../../model/logical-type.ts'
+import { TailraceError } from '../errors.ts'
+
+/**
+ * How a system stores the logical types, as data: the DDL, the connector's docs page and its tests come from one table.
+ * The first rule that fits is taken.
+ */
+export interface TypeRule {
+  readonly logical: LogicalType['kind']
+  /** A restriction on decimals, in the words of the docs page, and as a test. */
+  readonly when?: { readonly text: string; readonly test: (type: LogicalType) => boolean }
+  /** The target's type; `{precision}`, `{scale}`, `{element}` and `{name}` are filled in. */
+  readonly target: string
+  /** `exact`: every value comes back as it was. `text`: kept as the source's text. `narrowed`: some values do not fit. */
+  readonly keeps: 'exact' | 'text' | 'narrowed'
+  /** For people: what changes and for which values. */
+  readonly note?: string
+}
+
+export type TypeTable = readonly TypeRule[]
+
+export interface TargetType {
+  readonly sql: string
+  readonly rule: TypeRule
+}
+
+/** The target's type for a logical one. A table without a rule for it is a bug of the connector: tests walk all kinds. */
+export function targetType(table: TypeTable, type: LogicalType): TargetType {
+  const rule = table.find((candidate) => candidate.logical === type.kind && (candidate.when?.test(type) ?? true))
+  if (rule === undefined) throw new TailraceError('BUG', `no rule for the type ${formatType(type)}`)
+  return { sql: rule.target.replaceAll(/\{(\w+)\}/g, (_, part: string) => fill(table, type, part)), rule }
+}
+
+function fill(table: TypeTable, type: LogicalType, part: string): string {
+  if (part === 'element' && type.kind === 'array') return targetType(table, type.element).sql
+  if (part === 'precision' && type.kind === 'decimal' && type.precision !== null) return String(type.precision)
+  if (part === 'scale' && type.kind === 'decimal') return String(type.scale ?? 0)
+  if (part === 'name' && (type.kind === 'enum' || type.kind === 'other')) return type.name
+  throw new TailraceError('BUG', `{${part}} has no meaning for the type ${formatType(type)}`)
+}
+
+/** What `plan` says of a column that is not kept exactly; null when it is. An array is as exact as its elements. */
+export function typeNote(table: TypeTable, type: LogicalType): string | null {
+  const { sql, rule } = targetType(table, type)
+  if (rule.keeps !== 'exact') return `${formatType(type)} becomes ${sql}${rule.note === undefined ? '' : `: ${rule.note}`}`
+  return type.kind === 'array' ? typeNote(table, type.element) : null
+}
+
+/** Every kind of logical type, for tests that a table is complete and for docs. */
+export const LOGICAL_KINDS = [
+  'boolean', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64', 'float32', 'float64', 'decimal', 'string', 'bytes',
+  'date', 'time', 'timetz', 'timestamp', 'timestamptz', 'interval', 'uuid', 'json', 'document', 'enum', 'array', 'other',
+] as const satisfies readonly LogicalType['kind'][]
+
+type Missing = Exclude<LogicalType['kind'], (typeof LOGICAL_KINDS)[number]>
+/** Fails to compile when a kind is added to the model and not here. */
+export const ALL_KINDS_LISTED: [Missing] extends [never] ? true : never = true
