@@ -38,6 +38,11 @@ export class Assembler {
   readonly #ready: StreamBatch[] = []
   #readyBytes = 0
 
+  /** The transaction that is being received. */
+  get open(): Transaction | null {
+    return this.#open === null ? null : { ...this.#open, end: null }
+  }
+
   get inTransaction(): boolean {
     return this.#open !== null
   }

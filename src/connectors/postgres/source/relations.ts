@@ -1,4 +1,5 @@
 import type { Barrier } from '../../../model/batch.ts'
+import type { View } from '../../../model/position.ts'
 import type { TableId, TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
@@ -7,6 +8,7 @@ import { readCatalog, type CatalogTable } from './catalog.ts'
 import type { Relation } from './pgoutput.ts'
 import { diffSchemas } from './schema-diff.ts'
 import type { Question } from './stream-reader.ts'
+import { covers } from './view.ts'
 
 /** How a relation's rows are taken from now on. */
 export interface Resolution {
@@ -26,6 +28,7 @@ const NOT_OURS: Resolution = { schema: null, columns: new Int16Array(0), barrier
 export class Relations {
   readonly #connection: PgConnection
   readonly #ownSchema: string
+  readonly #views: ReadonlyMap<TableId, View>
   readonly #tables = new Map<TableId, SourceTable>()
   readonly #byOid = new Map<number, TableId>()
   readonly #leaves = new Map<TableId, readonly number[]>()
@@ -34,13 +37,14 @@ export class Relations {
   readonly #seen = new Set<number>()
   readonly #suspects = new Set<TableId>()
 
-  private constructor(connection: PgConnection, ownSchema: string) {
+  private constructor(connection: PgConnection, ownSchema: string, views: ReadonlyMap<TableId, View>) {
     this.#connection = connection
     this.#ownSchema = ownSchema
+    this.#views = views
   }
 
-  static async load(connection: PgConnection, ownSchema: string, tables: readonly SourceTable[]): Promise<Relations> {
-    const relations = new Relations(connection, ownSchema)
+  static async load(connection: PgConnection, ownSchema: string, tables: readonly SourceTable[], views: ReadonlyMap<TableId, View>): Promise<Relations> {
+    const relations = new Relations(connection, ownSchema, views)
     const catalog = new Map((await readCatalog(connection, ownSchema, tables.map((table) => table.schema.relation))).map((table) => [table.schema.relation, table]))
     for (const table of tables) relations.#add(table, catalog.get(table.schema.relation))
     return relations
@@ -66,6 +70,9 @@ export class Relations {
     this.#seen.add(relation.id)
     const same = sameShape(table, schema, relation)
     if (same && !again && !this.#suspects.has(id)) return { schema, columns: mapColumns(schema, relation), barrier: null }
+    // The copy is younger than these rows, which will be left out: their shape is no change of the table's.
+    const view = this.#views.get(id)
+    if (!same && view !== undefined && question.transaction !== null && covers(view, question.transaction)) return NOT_OURS
     return this.#changed(table, schema, relation)
   }
 

@@ -1,4 +1,4 @@
-import type { Position } from '../../../model/position.ts'
+import type { Position, Transaction } from '../../../model/position.ts'
 import type { StreamBatch } from '../../../model/batch.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { MessageHandler } from '../wire/backend.ts'
@@ -29,7 +29,7 @@ export interface ReaderOptions {
 }
 
 /** Something that the stream cannot decide without asking the catalog: decoding waits until it is answered. */
-export type Question = { readonly kind: 'relation'; readonly relation: Relation } | { readonly kind: 'truncate'; readonly relations: readonly number[]; readonly cascade: boolean; readonly restartIdentity: boolean }
+export type Question = { readonly kind: 'relation'; readonly relation: Relation; readonly transaction: Transaction | null } | { readonly kind: 'truncate'; readonly relations: readonly number[]; readonly cascade: boolean; readonly restartIdentity: boolean }
 
 /**
  * Reads one walsender. Bytes are decoded as they arrive, while the sink still works on the batch before; the socket is
@@ -212,7 +212,7 @@ export class StreamReader implements AsyncDisposable {
       case Message.commit:
         return this.#commit(buffer, at + 1)
       case Message.relation:
-        this.#question = { kind: 'relation', relation: readRelation(buffer, at + 1, end) }
+        this.#question = { kind: 'relation', relation: readRelation(buffer, at + 1, end), transaction: this.#assembler.open }
         return
       case Message.truncate:
         return this.#truncate(buffer, at + 1)

@@ -1,0 +1,197 @@
+import { delay } from '../async/abort.ts'
+import { asTailraceError, TailraceError } from '../sdk/errors.ts'
+import type { TableId } from '../model/schema.ts'
+import { CheckFailed, checkBoth, findTables, prepareTargets } from './prepare.ts'
+import { connectorContext, openSink, openSource } from './open.ts'
+import { pipelineIdentity } from './name.ts'
+import { transition } from './machine.ts'
+import type { Environment, PipelineOptions } from './options.ts'
+import type { Report } from './report.ts'
+import { Run } from './run.ts'
+import { runSnapshot } from './snapshot-phase.ts'
+import { recover, runStream, type StreamEnd } from './stream-phase.ts'
+import { seal } from './fences.ts'
+import type { PipelineState } from '../state/store.ts'
+
+const PAUSE_LOOK_MILLIS = 500
+const HEARTBEAT_MILLIS = 5000
+
+/**
+ * Runs a pipeline to the end of its mode. Resolves with the report, also when something went wrong once the pipeline was
+ * open (`ok` false, the problems say why); rejects for what is wrong before: usage, lease, connections.
+ */
+export async function runPipeline(options: PipelineOptions, environment: Environment): Promise<Report> {
+  const identity = pipelineIdentity(options)
+  await using state = await environment.store.open(identity, environment.holder)
+  const lent = { pipeline: identity.name, deletes: options.deletes, memory: state.memory, environment }
+  await using source = await openSource(options.source, connectorContext(lent, 'source'))
+  await using sink = await openSink(options.sink, connectorContext(lent, 'sink'))
+  const record = await state.record()
+  const run = new Run({ options, environment, identity, state, source, sink }, record.position)
+  const beat = setInterval(() => void state.heartbeat().catch(() => {}), HEARTBEAT_MILLIS)
+  try {
+    await work(run, state)
+    return await finish(run)
+  } catch (error) {
+    return await fail(run, error)
+  } finally {
+    clearInterval(beat)
+  }
+}
+
+async function work(run: Run, state: PipelineState): Promise<void> {
+  const signal = run.environment.abort
+  run.doing = 'starting'
+  await findTables(run, signal)
+  await checkBoth(run, signal)
+  await takeOver(run, signal)
+  await prepareTargets(run, signal)
+  if (run.options.mode.kind === 'copy') return copyOnce(run, signal)
+  for (;;) {
+    await copyPending(run, signal)
+    if (run.environment.drain.aborted) return
+    const end = await runStream(run, signal)
+    if (end.kind === 'done' || end.kind === 'drained') return
+    await recover(run, signal)
+    if (!(await turn(run, state, end, signal))) return
+  }
+}
+
+/**
+ * TRAPS 58: the epoch is taken once per start, and the sink's position wins over the state store's. A sink that lost its
+ * checkpoint while the pipeline had one is another target, or a restored one.
+ */
+async function takeOver(run: Run, signal: AbortSignal): Promise<void> {
+  const { checkpoints } = run.sink
+  if (checkpoints === undefined) return
+  const { position } = await checkpoints.claim(signal)
+  const known = run.checkpointer.position
+  if (position === null && known !== null && run.live.some((table) => table.state === 'streaming' || table.state === 'converging')) {
+    throw new TailraceError('HISTORY_LOST', 'the target no longer holds the checkpoint of this pipeline: it was restored, emptied or made anew', { hint: `tailrace reset ${run.identity.name} starts over` })
+  }
+  if (position !== null) run.checkpointer.rewind(position)
+}
+
+/** A bounded copy is of one view: whatever an earlier, interrupted or finished one left is copied anew. */
+async function copyOnce(run: Run, signal: AbortSignal): Promise<void> {
+  for (const table of run.live) {
+    if (table.state === 'done') table.state = transition(table.state, 'read-again')
+  }
+  await runSnapshot(run, 'bounded', signal)
+  if (run.environment.drain.aborted) return
+  await seal(run, run.live, signal)
+}
+
+/** Copies what is not copied yet; the first time this makes the stream's origin. */
+async function copyPending(run: Run, signal: AbortSignal): Promise<void> {
+  const pending = run.live.some((table) => table.state === 'pending' || table.state === 'copying')
+  if (!pending) return
+  const first = run.checkpointer.position === null
+  if (run.options.snapshot === 'never') return skipSnapshot(run, first, signal)
+  await runSnapshot(run, first ? 'origin' : 'again', signal)
+}
+
+/** `--snapshot never`: only changes from now on. */
+async function skipSnapshot(run: Run, first: boolean, signal: AbortSignal): Promise<void> {
+  if (run.source.anchor === undefined) throw new TailraceError('CONFIG', 'this source cannot follow changes without a snapshot')
+  const position = await run.source.anchor(run.live.map((table) => table.source), signal)
+  if (first) {
+    await run.state.savePosition(position)
+    await run.sink.checkpoints?.store(position, signal)
+    run.checkpointer.rewind(position)
+  }
+  for (const table of run.live) {
+    if (table.state !== 'pending') continue
+    table.state = transition(table.state, 'copied')
+    await run.saveTable(table)
+  }
+}
+
+/** Does what ended the stream for a while; false: the run is over. */
+async function turn(run: Run, state: PipelineState, end: Exclude<StreamEnd, { kind: 'done' | 'drained' }>, signal: AbortSignal): Promise<boolean> {
+  switch (end.kind) {
+    case 'pause':
+      return waitForResume(run, state, signal)
+    case 'read-again':
+      run.environment.logger.info(`${end.tables.map((table) => table.id).join(', ')} is read again: ${end.reason}`)
+      await readAgain(run, end.tables.map((table) => table.id), signal)
+      return true
+    case 'resnapshot':
+      await readAgain(run, end.ids, signal)
+      return true
+    case 'tables-changed':
+      await changeTables(run, end.add, end.remove, signal)
+      return true
+    default:
+      return end satisfies never
+  }
+}
+
+async function waitForResume(run: Run, state: PipelineState, signal: AbortSignal): Promise<boolean> {
+  run.doing = 'paused'
+  await run.persist(true)
+  const either = AbortSignal.any([signal, run.environment.drain])
+  while (!either.aborted && (await state.desired()) === 'paused') await delay(PAUSE_LOOK_MILLIS, either)
+  run.doing = null
+  return !either.aborted
+}
+
+async function readAgain(run: Run, ids: readonly TableId[], signal: AbortSignal): Promise<void> {
+  const found = await run.source.discover(run.options.selection, signal)
+  for (const id of ids) {
+    const table = run.tables.get(id)
+    if (table === undefined || table.state === 'removed') continue
+    const now = found.find((each) => each.id === id || each.schema.relation === table.source.schema.relation)
+    if (now === undefined) throw new TailraceError('SCHEMA_CHANGED', `${id} is to be read again but is not in the source any more`, { hint: `tailrace tables ${run.identity.name} remove ${id}`, path: id })
+    const before = { id, schema: table.source.schema, target: table.target }
+    table.source = now
+    await run.sink.applySchema({ ...before, schema: now.schema }, before, signal)
+    table.state = transition(table.state, 'read-again')
+    await run.saveTable(table)
+  }
+}
+
+async function changeTables(run: Run, add: readonly string[], remove: readonly TableId[], signal: AbortSignal): Promise<void> {
+  for (const id of remove) {
+    const table = run.tables.get(id)
+    if (table === undefined) continue
+    table.state = transition(table.state, 'remove')
+    await run.saveTable(table)
+  }
+  if (add.length === 0) return
+  const before = new Set(run.tables.keys())
+  const selection = { ...run.options.selection, tables: add }
+  for (const source of await run.source.discover(selection, signal)) {
+    const known = run.tables.get(source.id)
+    if (known !== undefined && known.state !== 'removed') continue
+    run.tables.set(source.id, { id: source.id, source, target: known?.target ?? { namespace: source.schema.namespace, name: source.schema.name }, state: 'pending', rule: null, chunks: 0, chunksDone: 0 })
+    before.delete(source.id)
+  }
+  await prepareTargets(run, signal)
+}
+
+/** Final checkpoint; rows must add up, or the run was not good (Invariant 6). */
+async function finish(run: Run): Promise<Report> {
+  await run.checkpointer.save(run.environment.abort)
+  for (const { table, read, accounted } of run.tally.imbalance()) {
+    run.note({ severity: 'error', code: 'NOT_ACCOUNTED', message: `${table}: ${read} rows were read and ${accounted} written, dead-lettered or filtered`, path: table })
+  }
+  const complete = run.live.every((table) => table.state === 'done')
+  run.doing = complete ? 'done' : run.options.mode.kind === 'copy' ? 'stopped' : 'stopped'
+  if (run.options.mode.kind === 'copy' && !complete) {
+    run.note({ severity: 'error', code: 'ABORTED', message: 'the copy was stopped before it was complete', hint: 'start it again: it begins anew, from one consistent view' })
+  }
+  await run.persist(true)
+  return run.report()
+}
+
+async function fail(run: Run, error: unknown): Promise<Report> {
+  const ours = asTailraceError(error)
+  if (error instanceof CheckFailed) for (const problem of error.problems) run.note(problem)
+  else run.noteError(ours)
+  run.doing = 'failed'
+  if (ours.retry === 'bug') run.environment.logger.debug(String(ours.stack))
+  // Fenced or damaged: the report cannot be stored, and must not hide the reason.
+  await run.persist(true).catch(() => {})
+  return run.report()
+}

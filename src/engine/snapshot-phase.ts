@@ -1,0 +1,180 @@
+import type { SnapshotFormat, SnapshotFrame } from '../model/batch.ts'
+import type { TableId } from '../model/schema.ts'
+import { TailraceError } from '../sdk/errors.ts'
+import type { Loader } from '../sdk/sink.ts'
+import type { Chunk, Snapshot } from '../sdk/source.ts'
+import type { ChunkRecord } from '../state/store.ts'
+import { zeroCounters } from './counters.ts'
+import { transition } from './machine.ts'
+import type { Run } from './run.ts'
+import { sinkTable, type PipelineTable } from './tables.ts'
+import { transformFrame } from './transform-step.ts'
+
+/** One chunk to be read by one worker. */
+interface Job {
+  readonly table: PipelineTable
+  readonly chunk: Chunk
+  /** It was begun under another view: its range is emptied first (TRAPS 4a). */
+  readonly replace: boolean
+}
+
+export type SnapshotMode = 'bounded' | 'origin' | 'again'
+
+/** Copies every table that is not copied yet, from one view, by parallel workers; ends when all are. */
+export async function runSnapshot(run: Run, mode: SnapshotMode, signal: AbortSignal): Promise<void> {
+  const tables = run.live.filter((table) => table.state === 'pending' || table.state === 'copying')
+  if (tables.length === 0) return
+  await using snapshot = await run.source.openSnapshot!({ tables: tables.map((table) => table.source), mode, workers: run.options.workers }, signal)
+  if (snapshot.position !== null) await storeOrigin(run, snapshot, signal)
+  const fresh = new Map(snapshot.tables().map((table) => [table.id, table]))
+  for (const table of tables) await takeShape(run, table, fresh.get(table.id), signal)
+  const view = await run.state.saveView({ view: snapshot.view, viewEnd: snapshot.viewEnd })
+  const jobs: Job[] = []
+  for (const table of tables) jobs.push(...(await planTable(run, table, snapshot, mode, signal)))
+  run.doing = null
+  await workThrough(run, snapshot, jobs, view, signal)
+  for (const table of tables) await finishTable(run, table, snapshot, mode)
+}
+
+/** Invariant 3: the stream's position is stored, here and in the sink, before the first row is read. */
+async function storeOrigin(run: Run, snapshot: Snapshot, signal: AbortSignal): Promise<void> {
+  const { position } = snapshot
+  if (position === null) return
+  await run.state.savePosition(position)
+  await run.sink.checkpoints?.store(position, signal)
+  run.checkpointer.rewind(position)
+}
+
+/** The table as the snapshot sees it; a table that is read again may have changed meanwhile. */
+async function takeShape(run: Run, table: PipelineTable, source: PipelineTable['source'] | undefined, signal: AbortSignal): Promise<void> {
+  if (source === undefined) throw new TailraceError('BUG', `the snapshot does not hold ${table.id}`)
+  const before = sinkTable(table)
+  table.source = source
+  await run.sink.applySchema(sinkTable(table), before, signal)
+}
+
+/**
+ * The ledger: chunks that are done stay done under rule K; under rule T a table that is not wholly copied is emptied and
+ * read again, because its chunks mean nothing in another view (TRAPS 1, 3). A bounded copy is of one view by definition.
+ */
+async function planTable(run: Run, table: PipelineTable, snapshot: Snapshot, mode: SnapshotMode, signal: AbortSignal): Promise<Job[]> {
+  const ledger = await run.state.chunks(table.id)
+  const complete = ledger.length > 0 && ledger.every((record) => record.done)
+  const resume = mode === 'again' && table.state === 'copying' && (table.rule === 'chunk' || complete) && ledger.length > 0
+  if (resume) return resumeTable(run, table, ledger)
+  const begun = ledger.some((record) => record.view !== null) || table.state === 'copying'
+  if (begun || run.tally.of(table.id).snapshotRows > 0) await emptyTarget(run, table, signal)
+  const plan = await snapshot.plan(table.source, signal)
+  await run.state.saveChunks(table.id, plan.chunks.map((chunk) => ({ chunk, view: null, done: false, rows: 0, bytes: 0 })))
+  table.rule = plan.rule
+  table.chunks = plan.chunks.length
+  table.chunksDone = 0
+  table.state = transition(table.state, 'copy')
+  await run.saveTable(table)
+  return plan.chunks.map((chunk) => ({ table, chunk, replace: false }))
+}
+
+function resumeTable(run: Run, table: PipelineTable, ledger: readonly ChunkRecord[]): Job[] {
+  // Counters are stored once a second, the ledger with each chunk: after a crash the ledger is right.
+  const done = ledger.filter((record) => record.done)
+  const rows = done.reduce((sum, record) => sum + record.rows, 0)
+  const counters = run.tally.of(table.id)
+  if (counters.snapshotRows !== rows) {
+    run.tally.load(table.id, { ...zeroCounters(), read: rows, written: rows, snapshotRows: rows, snapshotBytes: done.reduce((sum, record) => sum + record.bytes, 0) })
+  }
+  table.chunks = ledger.length
+  table.chunksDone = ledger.filter((record) => record.done).length
+  return ledger.filter((record) => !record.done).map((record) => ({ table, chunk: record.chunk, replace: true }))
+}
+
+/** Rows that are gone from the target are no longer counted as copied. */
+async function emptyTarget(run: Run, table: PipelineTable, signal: AbortSignal): Promise<void> {
+  await run.sink.clear(sinkTable(table), signal)
+  run.tally.load(table.id, zeroCounters())
+}
+
+async function workThrough(run: Run, snapshot: Snapshot, jobs: Job[], view: number, signal: AbortSignal): Promise<void> {
+  const failed = new AbortController()
+  const all = AbortSignal.any([signal, failed.signal])
+  const format = chooseFormat(run)
+  const queue = jobs.toSorted((a, b) => b.chunk.bytes - a.chunk.bytes)
+  const workers = Math.max(1, Math.min(run.options.workers, run.capabilities.parallelLoads, queue.length))
+  const work = async (): Promise<void> => {
+    for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
+      if (run.environment.drain.aborted) return
+      await copyChunk(run, snapshot, job, view, format, all)
+    }
+  }
+  const results = await Promise.allSettled(
+    Array.from({ length: workers }, () =>
+      work().catch((error: unknown) => {
+        failed.abort()
+        throw error
+      }),
+    ),
+  )
+  const first = results.find((result) => result.status === 'rejected' && !isAbort(result.reason)) ?? results.find((result) => result.status === 'rejected')
+  if (first?.status === 'rejected') throw first.reason
+}
+
+function isAbort(error: unknown): boolean {
+  return (error instanceof TailraceError && error.code === 'ABORTED') || (error instanceof Error && error.name === 'AbortError')
+}
+
+/** The cheapest format that both sides have; a transform needs rows. */
+export function chooseFormat(run: Pick<Run, 'options' | 'capabilities'>): SnapshotFormat {
+  if (run.options.transform !== null) return 'rows'
+  const offered = run.options.source.connector.source?.capabilities.formats ?? ['rows']
+  return run.capabilities.formats.find((format) => offered.includes(format)) ?? 'rows'
+}
+
+async function copyChunk(run: Run, snapshot: Snapshot, job: Job, view: number, format: SnapshotFormat, signal: AbortSignal): Promise<void> {
+  const { table, chunk, replace } = job
+  await run.state.saveChunk(table.id, { chunk, view, done: false, rows: 0, bytes: 0 })
+  await using loader = await run.sink.load({ table: sinkTable(table), chunk, format, replace }, signal)
+  const counts = { rows: 0, bytes: 0, written: 0, filtered: 0, deadLettered: 0 }
+  for await (const frame of snapshot.read(table.source, chunk, format, signal)) {
+    await loadFrame(run, table.id, loader, frame, counts)
+    run.progress()
+  }
+  const { rows } = await loader.finish()
+  if (rows !== counts.written) {
+    throw new TailraceError('NOT_ACCOUNTED', `copying ${table.id}: ${counts.written} rows were sent and the target counted ${rows}`, { path: table.id })
+  }
+  await run.state.saveChunk(table.id, { chunk, view, done: true, rows: counts.rows, bytes: counts.bytes })
+  table.chunksDone++
+  run.tally.add(table.id, { read: counts.rows, written: counts.written, filtered: counts.filtered, deadLettered: counts.deadLettered, snapshotRows: counts.rows, snapshotBytes: counts.bytes })
+  run.progress()
+  await run.persist()
+}
+
+interface ChunkCounts {
+  rows: number
+  bytes: number
+  written: number
+  filtered: number
+  deadLettered: number
+}
+
+async function loadFrame(run: Run, table: TableId, loader: Loader, frame: SnapshotFrame, counts: ChunkCounts): Promise<void> {
+  counts.rows += frame.rows
+  counts.bytes += frame.bytes
+  if (run.options.transform === null || frame.format !== 'rows') {
+    await loader.write(frame)
+    counts.written += frame.rows
+    return
+  }
+  const result = await transformFrame(run, table, frame.slice)
+  counts.filtered += result.filtered
+  counts.deadLettered += result.deadLettered
+  for (const slice of result.slices) {
+    await loader.write({ format: 'rows', slice, rows: slice.rows, bytes: slice.bytes.length })
+    counts.written += slice.rows
+  }
+}
+
+async function finishTable(run: Run, table: PipelineTable, snapshot: Snapshot, mode: SnapshotMode): Promise<void> {
+  if (table.chunksDone < table.chunks) return
+  table.state = transition(table.state, mode === 'bounded' ? 'bounded-copied' : snapshot.view === null ? 'copied' : 'copied-in-later-view')
+  await run.saveTable(table)
+}

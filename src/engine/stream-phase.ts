@@ -1,0 +1,163 @@
+import { Backoff } from '../async/backoff.ts'
+import { delay } from '../async/abort.ts'
+import type { StreamBatch } from '../model/batch.ts'
+import type { Position } from '../model/position.ts'
+import type { TableSchema } from '../model/schema.ts'
+import { asTailraceError, TailraceError } from '../sdk/errors.ts'
+import { takeControl, type Interruption } from './control.ts'
+import { loadFences, passFences, seal, viewsOf } from './fences.ts'
+import type { Mode } from './options.ts'
+import type { Run } from './run.ts'
+import { prepareBatch, ReadAgain } from './stream-step.ts'
+
+const FIRST_RETRY_MILLIS = 200
+const MOST_RETRY_MILLIS = 30_000
+const LAG_MILLIS = 1000
+
+/** Why the stream phase ended: for good, or to read tables again, or for a person's request. */
+export type StreamEnd = { readonly kind: 'done' } | { readonly kind: 'drained' } | { readonly kind: 'read-again'; readonly tables: readonly TableSchema[]; readonly reason: string } | Interruption
+
+/** Follows the source until the mode's end, a drain, or something that needs a snapshot; reconnects as long as it takes. */
+export async function runStream(run: Run, signal: AbortSignal): Promise<StreamEnd> {
+  await loadFences(run)
+  await seal(run, run.live.filter((table) => table.state === 'streaming'), signal)
+  const target = await stopAt(run, run.options.mode, signal)
+  const backoff = new Backoff({ first: FIRST_RETRY_MILLIS, most: MOST_RETRY_MILLIS, random: run.environment.random })
+  for (;;) {
+    try {
+      return await follow(run, target, signal, () => backoff.reset())
+    } catch (error) {
+      if (error instanceof ReadAgain) return { kind: 'read-again', tables: [error.table], reason: error.reason }
+      const ours = asTailraceError(error)
+      if (signal.aborted || ours.retry !== 'retry') throw ours
+      if (run.environment.drain.aborted) return { kind: 'drained' }
+      await pauseBeforeRetry(run, ours, backoff, signal)
+    } finally {
+      run.rollback()
+    }
+  }
+}
+
+/** Waits with growing delay, then finds out from the sink what it really holds; that too is tried until it works. */
+async function pauseBeforeRetry(run: Run, error: TailraceError, backoff: Backoff, signal: AbortSignal): Promise<void> {
+  for (let failure = error; ; ) {
+    const wait = backoff.next()
+    run.note({ severity: 'warning', code: failure.code, message: failure.message, ...(failure.hint === undefined ? {} : { hint: failure.hint }) })
+    const level = backoff.attempt > 5 ? 'warn' : 'info'
+    run.environment.logger[level](`${failure.message}; trying again in ${(wait / 1000).toFixed(1)} s`, { attempt: backoff.attempt })
+    run.doing = 'retrying'
+    await run.persist(true)
+    await delay(wait, AbortSignal.any([signal, run.environment.drain]))
+    if (signal.aborted) throw failure
+    if (run.environment.drain.aborted) return
+    try {
+      await recover(run, signal)
+      run.clear(error.code)
+      return
+    } catch (next) {
+      failure = asTailraceError(next)
+      if (failure.retry !== 'retry') throw failure
+    }
+  }
+}
+
+/** TRAPS 41, 58: after anything failed the sink's own position is the truth. */
+export async function recover(run: Run, signal: AbortSignal): Promise<void> {
+  if (run.sink.checkpoints === undefined) return
+  const { position } = await run.sink.checkpoints.recover(signal)
+  run.checkpointer.rewind(position)
+}
+
+type StopAt = { readonly position: Position | null; readonly time: number | null }
+
+async function stopAt(run: Run, mode: Mode, signal: AbortSignal): Promise<StopAt> {
+  if (mode.kind !== 'until') return { position: null, time: null }
+  if (mode.until === 'caught-up') return { position: (await run.source.head?.(signal)) ?? null, time: null }
+  if ('time' in mode.until) return { position: null, time: mode.until.time }
+  const position = (await run.source.parsePosition?.(mode.until.position, signal)) ?? null
+  if (position === null) throw new TailraceError('USAGE', `${JSON.stringify(mode.until.position)} is no position of this source`, { hint: '--until caught-up, a position such as 0/16B3748, or a time such as 2026-01-31T12:00:00Z', path: 'until' })
+  return { position, time: null }
+}
+
+/** One connection's worth of stream. */
+async function follow(run: Run, target: StopAt, signal: AbortSignal, onProgress: () => void): Promise<StreamEnd> {
+  const from = run.checkpointer.position
+  if (from === null) throw new TailraceError('HISTORY_LOST', 'the pipeline has no position to follow from', { hint: `tailrace reset ${run.identity.name} starts over` })
+  if (isPast(run, from, target)) return { kind: 'done' }
+  const stop = new AbortController()
+  const drain = (): void => stop.abort()
+  run.environment.drain.addEventListener('abort', drain, { once: true })
+  const watch = setInterval(() => void observe(run, target, signal), LAG_MILLIS)
+  try {
+    run.doing = null
+    if (run.environment.drain.aborted) return { kind: 'drained' }
+    const request = { from, tables: run.live.map((table) => table.source), maxBatch: run.capabilities.maxBatch, views: viewsOf(run) }
+    const all = AbortSignal.any([signal, stop.signal])
+    let whole = true
+    for await (const batch of run.source.stream!(request, all)) {
+      const past = await apply(run, batch, target, signal)
+      whole = batch.position !== null
+      onProgress()
+      if (past) return { kind: 'done' }
+      if (!whole) continue
+      if (run.environment.drain.aborted) break
+      const interruption = await takeControl(run)
+      if (interruption !== null) return interruption
+    }
+    if (signal.aborted) throw new TailraceError('ABORTED', 'the run was given up')
+    if (!run.environment.drain.aborted) throw new TailraceError('SOURCE_FAILED', 'the change stream ended without a reason')
+    return { kind: 'drained' }
+  } finally {
+    clearInterval(watch)
+    run.environment.drain.removeEventListener('abort', drain)
+    await run.checkpointer.save(signal)
+  }
+}
+
+/** One batch through fence, transform and sink; true when the target of `--until` is reached. */
+async function apply(run: Run, batch: StreamBatch, target: StopAt, signal: AbortSignal): Promise<boolean> {
+  const prepared = await prepareBatch(run, batch, signal)
+  if (prepared !== null) {
+    await run.sink.write(prepared, signal)
+    if (prepared.barrier?.kind === 'schema') run.shapes.set(prepared.barrier.schema.id, prepared.barrier.schema)
+  }
+  const { position } = batch
+  if (position === null) return false
+  run.commit()
+  measureLag(run, batch)
+  await run.checkpointer.advance(position, signal)
+  await passFences(run, position, signal)
+  run.progress()
+  await run.persist()
+  const committed = batch.transactions.at(-1)?.committedAt
+  return isPast(run, position, target) || (target.time !== null && committed !== undefined && committed / 1000 >= target.time)
+}
+
+function isPast(run: Run, position: Position, target: StopAt): boolean {
+  if (target.position === null) return false
+  const order = run.source.comparePositions?.(position, target.position)
+  return order === 0 || order === 1
+}
+
+function measureLag(run: Run, batch: StreamBatch): void {
+  const newest = batch.transactions.at(-1)
+  const seconds = newest === undefined ? 0 : Math.max(0, run.environment.clock() - newest.committedAt / 1000) / 1000
+  run.lag = { seconds: Math.round(seconds * 1000) / 1000, bytes: null, rows: null }
+}
+
+/** Between batches: lag in bytes, retained log, the target of `--until` while nothing comes. */
+async function observe(run: Run, target: StopAt, signal: AbortSignal): Promise<void> {
+  try {
+    const position = run.checkpointer.position
+    const head = await run.source.head?.(signal)
+    if (head !== undefined && position !== null) {
+      const bytes = Math.max(0, run.source.distance?.(position, head) ?? 0)
+      run.lag = { seconds: bytes === 0 ? 0 : run.report().lag.seconds, bytes, rows: null }
+    }
+    run.retention = (await run.source.retention?.(signal)) ?? null
+    run.progress(target.position !== null)
+    await run.persist()
+  } catch {
+    // The stream itself meets the same trouble and reports it.
+  }
+}
