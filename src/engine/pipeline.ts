@@ -1,7 +1,8 @@
 import { delay } from '../async/abort.ts'
+import { problemsOf } from '../sdk/config/problems.ts'
 import { asTailraceError, TailraceError } from '../sdk/errors.ts'
 import type { TableId } from '../model/schema.ts'
-import { CheckFailed, checkBoth, findTables, prepareTargets } from './prepare.ts'
+import { checkBoth, findTables, newTable, prepareTargets } from './prepare.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import { pipelineIdentity } from './name.ts'
 import { transition } from './machine.ts'
@@ -159,13 +160,11 @@ async function changeTables(run: Run, add: readonly string[], remove: readonly T
     await run.saveTable(table)
   }
   if (add.length === 0) return
-  const before = new Set(run.tables.keys())
   const selection = { ...run.options.selection, tables: add }
   for (const source of await run.source.discover(selection, signal)) {
     const known = run.tables.get(source.id)
     if (known !== undefined && known.state !== 'removed') continue
-    run.tables.set(source.id, { id: source.id, source, target: known?.target ?? { namespace: source.schema.namespace, name: source.schema.name }, state: 'pending', rule: null, chunks: 0, chunksDone: 0 })
-    before.delete(source.id)
+    run.tables.set(source.id, newTable(source, run.options.map))
   }
   await prepareTargets(run, signal)
 }
@@ -187,8 +186,7 @@ async function finish(run: Run): Promise<Report> {
 
 async function fail(run: Run, error: unknown): Promise<Report> {
   const ours = asTailraceError(error)
-  if (error instanceof CheckFailed) for (const problem of error.problems) run.note(problem)
-  else run.noteError(ours)
+  for (const problem of problemsOf(ours)) run.note(problem)
   run.doing = 'failed'
   if (ours.retry === 'bug') run.environment.logger.debug(String(ours.stack))
   // Fenced or damaged: the report cannot be stored, and must not hide the reason.

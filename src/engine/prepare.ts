@@ -1,23 +1,11 @@
 import type { TableId } from '../model/schema.ts'
+import { throwProblems } from '../sdk/config/problems.ts'
 import { TailraceError, type Problem } from '../sdk/errors.ts'
 import type { Purpose, SourceTable } from '../sdk/source.ts'
 import { parseCounters, zeroCounters } from './counters.ts'
 import { transition } from './machine.ts'
 import type { Run } from './run.ts'
 import { checkTargets, restoreTable, sinkTable, targetLabel, targetOf, type PipelineTable } from './tables.ts'
-
-/** Several problems that `check` found, as one error: the first one speaks, all are in the report. */
-export class CheckFailed extends TailraceError {
-  readonly problems: readonly Problem[]
-
-  constructor(problems: readonly Problem[]) {
-    const [first] = problems
-    const rest = problems.length - 1
-    const message = `${first?.message ?? 'the check failed'}${rest > 0 ? ` (and ${rest} more ${rest === 1 ? 'problem' : 'problems'})` : ''}`
-    super(first?.code ?? 'CONFIG', message, first?.hint === undefined ? {} : { hint: first.hint })
-    this.problems = problems
-  }
-}
 
 /** Finds the tables: those that an earlier run knew in the shape in which their rows will come, and new ones. */
 export async function findTables(run: Run, signal: AbortSignal): Promise<void> {
@@ -38,8 +26,8 @@ export async function findTables(run: Run, signal: AbortSignal): Promise<void> {
   checkTargets(run.live)
 }
 
-function newTable(source: SourceTable, map: ReadonlyMap<string, string>): PipelineTable {
-  return { id: source.id, source, target: targetOf(source.schema, map), state: 'pending', rule: null, chunks: 0, chunksDone: 0 }
+export function newTable(source: SourceTable, map: ReadonlyMap<string, string>): PipelineTable {
+  return { id: source.id, source, target: targetOf(source.schema, map), state: 'pending', rule: null, chunks: 0, chunksDone: 0, ours: false }
 }
 
 /** A table that is gone from the source or from the selection is not followed any more; the target keeps what it has. */
@@ -59,9 +47,8 @@ export async function checkBoth(run: Run, signal: AbortSignal): Promise<void> {
   const tables = run.live
   const sourceTables = tables.map((table) => table.source)
   const problems = [...(await run.source.check(sourceTables, purpose, signal)), ...(await run.sink.check(tables.map(sinkTable), signal)), ...keylessProblems(run)]
-  const errors = problems.filter((problem) => problem.severity === 'error')
   for (const problem of problems) run.note(problem)
-  if (errors.length > 0) throw new CheckFailed(errors)
+  throwProblems(problems.filter((problem) => problem.severity === 'error'))
 }
 
 function keylessProblems(run: Run): Problem[] {

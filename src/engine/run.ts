@@ -1,6 +1,6 @@
 import type { Position } from '../model/position.ts'
 import type { TableId, TableSchema } from '../model/schema.ts'
-import { asTailraceError, type Problem, type TailraceError } from '../sdk/errors.ts'
+import type { Problem } from '../sdk/errors.ts'
 import type { Sink, SinkCapabilities } from '../sdk/sink.ts'
 import type { Retention, Source } from '../sdk/source.ts'
 import type { PipelineIdentity, PipelineState } from '../state/store.ts'
@@ -104,10 +104,6 @@ export class Run {
     this.#problems.set(`${problem.code} ${problem.path ?? ''} ${problem.message}`, problem)
   }
 
-  noteError(error: TailraceError): void {
-    this.note(problemOf(error))
-  }
-
   /** What was noted under a code is over: a reconnect succeeded. */
   clear(code: Problem['code']): void {
     for (const [key, problem] of this.#problems) if (problem.code === code) this.#problems.delete(key)
@@ -174,11 +170,6 @@ export class Run {
 
 function retentionOf({ name, retainedBytes, status, remainingBytes }: Retention): NonNullable<Report['retention']> {
   return { name, retainedBytes, status, remainingBytes }
-}
-
-export function problemOf(error: unknown): ReportProblem {
-  const ours = asTailraceError(error)
-  return { severity: 'error', code: ours.code, message: ours.message, ...(ours.hint === undefined ? {} : { hint: ours.hint }), ...(ours.path === undefined ? {} : { path: ours.path }) }
 }
 
 export function capabilitiesOf(options: Pick<PipelineOptions, 'sink'>): SinkCapabilities {

@@ -62,8 +62,7 @@ async function planTable(run: Run, table: PipelineTable, snapshot: Snapshot, mod
   const complete = ledger.length > 0 && ledger.every((record) => record.done)
   const resume = mode === 'again' && table.state === 'copying' && (table.rule === 'chunk' || complete) && ledger.length > 0
   if (resume) return resumeTable(run, table, ledger)
-  const begun = ledger.some((record) => record.view !== null) || table.state === 'copying'
-  if (begun || run.tally.of(table.id).snapshotRows > 0) await emptyTarget(run, table, signal)
+  if (table.ours || ledger.length > 0) await emptyTarget(run, table, signal)
   const plan = await snapshot.plan(table.source, signal)
   await run.state.saveChunks(table.id, plan.chunks.map((chunk) => ({ chunk, view: null, done: false, rows: 0, bytes: 0 })))
   table.rule = plan.rule

@@ -15,6 +15,8 @@ export interface PipelineTable {
   rule: 'chunk' | 'table' | null
   chunks: number
   chunksDone: number
+  /** An earlier run knew the table: what its target holds is this pipeline's. */
+  readonly ours: boolean
 }
 
 export function sinkTable(table: PipelineTable): SinkTable {
@@ -54,5 +56,5 @@ export function recordOf(table: PipelineTable, counters: string): TableRecord {
 /** A table that an earlier run knew, with what the command line says of it now. */
 export function restoreTable(record: TableRecord, found: SourceTable | undefined): PipelineTable {
   const source: SourceTable = { id: record.id, schema: record.schema, where: found?.where ?? null, columnsFixed: found?.columnsFixed ?? false, excluded: found?.excluded ?? [] }
-  return { id: record.id, source, target: record.target, state: record.state, rule: record.rule, chunks: 0, chunksDone: 0 }
+  return { id: record.id, source, target: record.target, state: record.state, rule: record.rule, chunks: 0, chunksDone: 0, ours: true }
 }

@@ -90,6 +90,11 @@ export interface SnapshotRequest {
 export interface StreamRequest {
   readonly from: Position
   readonly tables: readonly SourceTable[]
+  /**
+   * Tables that were read in a later view than the stream's origin: rows of transactions that the view covers will be left
+   * out by the engine, so their shape does not matter and is no schema change.
+   */
+  readonly views: ReadonlyMap<TableId, View>
   /** The most that one batch may hold; a larger transaction comes in several. */
   readonly maxBatch: { readonly rows: number; readonly bytes: number }
 }
@@ -141,6 +146,8 @@ export interface Source extends AsyncDisposable {
   retention?(signal: AbortSignal): Promise<Retention | null>
   /** Names of what this pipeline keeps upstream and the command that drops each. */
   upstream?(): readonly { readonly what: string; readonly drop: string }[]
+  /** What protects the source from us, in sentences for `plan` (Invariant 9). */
+  limits?(): readonly string[]
   /** Drops what this pipeline made upstream, nothing else; names it. */
   remove?(signal: AbortSignal): Promise<readonly string[]>
 }

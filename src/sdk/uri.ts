@@ -116,7 +116,7 @@ function refuseLooseSign(authority: string, path: string, query: string | undefi
   if (!later && !portIsText) return
   throw usage(
     later ? 'an `@` of a URI stands after the first `/` or `?`' : 'the port of a URI is not a number',
-    'percent-encode special characters of a password: / as %2F, ? as %3F, @ as %40, % as %25; or use ${env:NAME}',
+    'percent-encode what is special in a password, / as %2F, ? as %3F, @ as %40, % as %25; or use ${env:NAME}',
   )
 }
 
@@ -140,7 +140,8 @@ function splitParameters(query: string | undefined): readonly (readonly [string,
 function decodeUri(raw: RawUri, filler: Filler): ConnectorUri {
   const parameters = new Map<string, string>()
   for (const [name, value] of raw.parameters) {
-    if (!/^[a-z_][\w.-]*$/i.test(name)) throw usage('a parameter of a URI has no proper name', 'write ?name=value&name=value; & in a value is %26')
+    if (!/^[a-z_][\w.-]*$/i.test(name))
+      throw usage('a parameter of a URI has no proper name', 'write ?name=value&name=value; & in a value is %26')
     if (parameters.has(name)) throw usage(`the parameter \`${name}\` stands twice in a URI`)
     parameters.set(name, filler.part(value, `parameter \`${name}\``))
   }

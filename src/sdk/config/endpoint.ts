@@ -56,7 +56,11 @@ export async function loadConnector(scheme: string, registry: ConnectorRegistry)
  * URI, what the URI says otherwise, environment variable, the schema's default. Opens nothing. Throws every problem at
  * once.
  */
-export async function resolveEndpoint(request: EndpointRequest, registry: ConnectorRegistry, references: References): Promise<ResolvedEndpoint> {
+export async function resolveEndpoint(
+  request: EndpointRequest,
+  registry: ConnectorRegistry,
+  references: References,
+): Promise<ResolvedEndpoint> {
   const { uri, shown, rawPassword } = parseUriPieces(references.pieces(request.uri))
   const connector = await loadConnector(uri.scheme, registry)
   demandRole(connector, request.role, uri.scheme)
@@ -94,7 +98,9 @@ function keepUriSecrets(uri: ConnectorUri, rawPassword: string | null, specs: re
 function variablesOf(role: Role, variables: EndpointRequest['variables']): readonly GivenOption[] {
   const prefix = `TAILRACE_${role.toUpperCase()}_`
   return Object.entries(variables).flatMap(([origin, value]) =>
-    origin.startsWith(prefix) && value !== undefined && value !== '' ? [{ name: origin.slice(prefix.length).toLowerCase(), value, origin }] : [],
+    origin.startsWith(prefix) && value !== undefined && value !== ''
+      ? [{ name: origin.slice(prefix.length).toLowerCase(), value, origin }]
+      : [],
   )
 }
 
@@ -155,7 +161,8 @@ class OptionCollector {
     // Parameters were resolved with their URI.
     const text = layer === 'parameter' ? given.value : this.#references.expand(given.value)
     if (spec.secret) this.#references.keep(text)
-    if (text === '' && spec.shape.kind !== 'string') return this.#fail(`${given.origin} is empty; it must be ${describeShape(spec.shape)}`, null, spec)
+    if (text === '' && spec.shape.kind !== 'string')
+      return this.#fail(`${given.origin} is empty; it must be ${describeShape(spec.shape)}`, null, spec)
     const parsed = parseValue(text, spec.shape)
     if (parsed.ok) return parsed.value
     const near = spec.shape.kind === 'enum' ? didYouMean(text, spec.shape.values) : null
@@ -171,7 +178,9 @@ class OptionCollector {
     const typed = layer === 'variable' ? given.name.toUpperCase() : given.name
     const near = didYouMean(typed, [...byName.keys()], (name) => spell(byName.get(name)!))
     const all = `tailrace connectors ${this.#connector.schemes[0]} lists its options`
-    this.#problems.push(problem('USAGE', `${given.origin} is no option of ${this.#connector.title}`, near ?? all, `${this.#role}.${foldName(given.name)}`))
+    this.#problems.push(
+      problem('USAGE', `${given.origin} is no option of ${this.#connector.title}`, near ?? all, `${this.#role}.${foldName(given.name)}`),
+    )
   }
 
   #fail(message: string, hint: string | null, spec: OptionSpec): undefined {
@@ -198,7 +207,12 @@ export function validateConfig(
 }
 
 /** Not left to the schema: a plain `z.object` drops what it does not know. */
-function unknownKeys(connector: Connector, specs: readonly OptionSpec[], values: Readonly<Record<string, unknown>>, role: Role): readonly Problem[] {
+function unknownKeys(
+  connector: Connector,
+  specs: readonly OptionSpec[],
+  values: Readonly<Record<string, unknown>>,
+  role: Role,
+): readonly Problem[] {
   const keys = specs.map((spec) => spec.key)
   return Object.keys(values)
     .filter((key) => !keys.includes(key))
@@ -219,9 +233,19 @@ function issueProblem(
   const missing = values[key] === undefined
   if (missing && issue.code !== 'custom') {
     const ways = `give it in the URI, as --${role}.${spec.name}, or in TAILRACE_${role.toUpperCase()}_${spec.variable}`
-    return problem('USAGE', `the ${role} needs the option ${spec.name}${spec.description === '' ? '' : ` (${spec.description})`}`, ways, path)
+    return problem(
+      'USAGE',
+      `the ${role} needs the option ${spec.name}${spec.description === '' ? '' : ` (${spec.description})`}`,
+      ways,
+      path,
+    )
   }
-  return problem('USAGE', `${originOf(key) ?? spec.name} is not valid: ${lowerFirst(issue.message)}`, `${spec.name} is ${describeShape(spec.shape)}`, path)
+  return problem(
+    'USAGE',
+    `${originOf(key) ?? spec.name} is not valid: ${lowerFirst(issue.message)}`,
+    `${spec.name} is ${describeShape(spec.shape)}`,
+    path,
+  )
 }
 
 function lowerFirst(text: string): string {

@@ -72,7 +72,11 @@ function shapeOf(field: FieldSchema, unit: Unit | null): ValueShape {
   if (field.enum !== undefined) return { kind: 'enum', values: field.enum.map(String) }
   if (field.const !== undefined) return { kind: 'enum', values: [String(field.const)] }
   const types = (typeof field.type === 'string' ? [field.type] : (field.type ?? [])).filter((type) => type !== 'null')
-  if (types.length > 1) return unionOf(types.map((type) => ({ ...field, type })), unit)
+  if (types.length > 1)
+    return unionOf(
+      types.map((type) => ({ ...field, type })),
+      unit,
+    )
   switch (types[0]) {
     case 'string':
       return { kind: 'string' }

@@ -28,7 +28,9 @@ export class References {
 
   /** A value with its references resolved. */
   expand(text: string): string {
-    return this.pieces(text).map((piece) => piece.text).join('')
+    return this.pieces(text)
+      .map((piece) => piece.text)
+      .join('')
   }
 
   /** The same in pieces, for a URI: a value may hold `@` or `/` and must not change how the rest is read. */

@@ -86,7 +86,9 @@ function breadth(shape: ValueShape): number {
 
 /** Splits at commas that stand outside double quotes; quotes stay, so that names can be parsed further. Drops blanks. */
 export function splitList(text: string): readonly string[] {
-  return splitOutsideQuotes(text, ',').map((part) => part.trim()).filter((part) => part !== '')
+  return splitOutsideQuotes(text, ',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
 }
 
 /** Splits at every `mark` outside double quotes. */
@@ -197,5 +199,17 @@ function formatNumber(value: number, unit: Unit | null): string {
   return step === undefined ? `${value}${unit === 'bytes' ? 'B' : unit}` : `${base / step[0]}${step[1]}`
 }
 
-const SIZE_STEPS: readonly (readonly [number, string])[] = [[2 ** 40, 'TB'], [2 ** 30, 'GB'], [2 ** 20, 'MB'], [2 ** 10, 'kB'], [1, 'B']]
-const DURATION_STEPS: readonly (readonly [number, string])[] = [[86_400_000, 'd'], [3_600_000, 'h'], [60_000, 'm'], [1000, 's'], [1, 'ms']]
+const SIZE_STEPS: readonly (readonly [number, string])[] = [
+  [2 ** 40, 'TB'],
+  [2 ** 30, 'GB'],
+  [2 ** 20, 'MB'],
+  [2 ** 10, 'kB'],
+  [1, 'B'],
+]
+const DURATION_STEPS: readonly (readonly [number, string])[] = [
+  [86_400_000, 'd'],
+  [3_600_000, 'h'],
+  [60_000, 'm'],
+  [1000, 's'],
+  [1, 'ms'],
+]

@@ -1,3 +1,4 @@
+import { delay } from '../../../async/abort.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { ConnectorContext } from '../../../sdk/connector.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
@@ -138,35 +139,46 @@ async function dropSlot(connection: PgConnection, slot: string): Promise<void> {
   }
 }
 
-/** Tables that may be published for updates and deletes, and those for inserts only (TRAPS 49). */
-function publishable(tables: readonly SourceTable[]): { all: SourceTable[]; insertsOnly: SourceTable[] } {
-  return { all: tables.filter((table) => table.schema.identity !== 'nothing'), insertsOnly: tables.filter((table) => table.schema.identity === 'nothing') }
-}
-
 /**
- * Makes the publication where it is missing, with exactly these tables; one that a person made is only checked. Tables
- * without an identity would make the application's UPDATE and DELETE fail, so they are left out (check says so).
+ * Makes the publication where it is missing, with exactly these tables; one that a person made is only checked. A table
+ * without an identity would make the application's UPDATE and DELETE fail (TRAPS 49): `check` has refused it. True when
+ * tables were added to a publication that is being read already.
  */
-export async function ensurePublication(connection: PgConnection, origin: Origin, tables: readonly SourceTable[], ours: boolean, leavesOf: (table: SourceTable) => readonly string[]): Promise<void> {
+export async function ensurePublication(connection: PgConnection, origin: Origin, tables: readonly SourceTable[], ours: boolean, leavesOf: (table: SourceTable) => readonly string[]): Promise<boolean> {
   const exists = (await connection.rows(`SELECT FROM pg_publication WHERE pubname = ${quoteText(origin.publication)}`)).length > 0
   if (!ours) {
     if (!exists) throw new TailraceError('CONFIG', `the publication ${origin.publication} does not exist`, { hint: `CREATE PUBLICATION ${quoteName(origin.publication)} FOR TABLE …, or leave --source.publication out`, path: 'publication' })
-    return
+    return false
   }
-  const names = publishable(tables).all.flatMap(leavesOf)
+  const names = tables.flatMap(leavesOf)
   if (!exists) {
     const list = names.length === 0 ? '' : ` FOR TABLE ${names.join(', ')}`
     await connection.query(`CREATE PUBLICATION ${quoteName(origin.publication)}${list}`)
-    return
+    return false
   }
-  await addMissing(connection, origin.publication, names)
+  return addMissing(connection, origin.publication, names)
 }
 
-async function addMissing(connection: PgConnection, publication: string, names: readonly string[]): Promise<void> {
+async function addMissing(connection: PgConnection, publication: string, names: readonly string[]): Promise<boolean> {
   const rows = await connection.rows(`SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = ${quoteText(publication)}`)
   const there = new Set(rows.map(([namespace, name]) => qualifiedName({ namespace: namespace ?? '', name: name ?? '' })))
   const missing = names.filter((name) => !there.has(name))
   if (missing.length > 0) await connection.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.join(', ')}`)
+  return missing.length > 0
+}
+
+/**
+ * TRAPS 51: a table's changes are sent from the ADD TABLE on, in the middle of transactions that run then; its view must be
+ * taken after all of those have ended.
+ */
+export async function waitForRunning(connection: PgConnection, signal: AbortSignal): Promise<void> {
+  const [row] = await connection.rows('SELECT pg_current_xact_id()')
+  const mine = BigInt(row?.[0] ?? 0)
+  while (!signal.aborted) {
+    const [oldest] = await connection.rows('SELECT pg_snapshot_xmin(pg_current_snapshot())')
+    if (BigInt(oldest?.[0] ?? 0) > mine) return
+    await delay(100, signal)
+  }
 }
 
 export interface MadeSlot {

@@ -13,7 +13,7 @@ import { translate } from '../wire/pg-error.ts'
 import { readCatalog, type CatalogTable } from './catalog.ts'
 import { checkSource } from './check.ts'
 import { copyTextToSlice } from './copy-rows.ts'
-import { createSlot, ensurePublication, OriginKeeper, slotState, type Origin } from './origin.ts'
+import { createSlot, ensurePublication, OriginKeeper, slotState, waitForRunning, type Origin } from './origin.ts'
 import { comparePositions, parseLsn, readPosition, writePosition } from './position.ts'
 import { PostgresSnapshot, retake, SnapshotKeeper, type SnapshotParts } from './snapshot.ts'
 import { identify, readStream, startStream } from './stream.ts'
@@ -159,6 +159,15 @@ export class PostgresSource implements Source {
     return this.#upstream
   }
 
+  limits(): readonly string[] {
+    const { lockTimeout, snapshotMaxAge, retainedMax } = this.#config
+    return [
+      `locks on tables are given up after ${lockTimeout} s`,
+      `the snapshot transaction lives ${snapshotMaxAge} s at most`,
+      retainedMax === 0 ? 'no limit on the log that the slot retains (--source.retained-max BYTES sets one)' : `the run stops when the slot retains more than ${retainedMax} bytes of log`,
+    ]
+  }
+
   async remove(signal: AbortSignal): Promise<readonly string[]> {
     const dropped = await this.#keeper.remove(await this.#sql(signal))
     this.#upstream = []
@@ -188,8 +197,7 @@ export class PostgresSource implements Source {
     const sql = await this.#sql(signal)
     const origin = await this.#keeper.intend()
     await this.#dropUnread(sql, origin)
-    const leaves = await this.#leafNames(sql, tables)
-    await ensurePublication(sql, origin, tables, this.#config.publication === undefined, (table) => leaves.get(table.id) ?? [qualifiedName(table.schema)])
+    await this.#publish(sql, origin, tables)
     const walsender = await openSession(this.#config, signal, 'replication')
     try {
       const server = await identify(walsender)
@@ -202,6 +210,19 @@ export class PostgresSource implements Source {
       await walsender.end()
       throw error
     }
+  }
+
+  async #publish(sql: PgConnection, origin: Origin, tables: readonly SourceTable[]): Promise<boolean> {
+    const leaves = await this.#leafNames(sql, tables)
+    return ensurePublication(sql, origin, tables, this.#config.publication === undefined, (table) => leaves.get(table.id) ?? [qualifiedName(table.schema)])
+  }
+
+  /** Tables that joined a running pipeline. */
+  async #publishMore(tables: readonly SourceTable[], signal: AbortSignal): Promise<void> {
+    const origin = await this.#keeper.known()
+    if (origin === null) return
+    const sql = await this.#sql(signal)
+    if (await this.#publish(sql, origin, tables)) await waitForRunning(sql, signal)
   }
 
   /** TRAPS 11: a slot with our recorded name whose making was never finished is ours, and nobody has read from it. */
@@ -239,6 +260,7 @@ export class PostgresSource implements Source {
   }
 
   async #freshView(keeper: SnapshotKeeper, request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts> {
+    if (request.mode === 'again') await this.#publishMore(request.tables, signal)
     const { view, insertEnd } = await keeper.view(signal)
     return { ...(await this.#shared(keeper, request)), position: null, view, viewEnd: await this.#position(insertEnd, signal) }
   }
