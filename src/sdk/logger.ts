@@ -49,7 +49,9 @@ function spellings(secrets: ReadonlySet<string>): readonly string[] {
     all.add(secret)
     // toWellFormed: encodeURIComponent throws at half a surrogate pair.
     all.add(encodeURIComponent(secret.toWellFormed()))
-    all.add(JSON.stringify(secret).slice(1, -1))
+    // Twice: a field may hold JSON, and is written as JSON itself.
+    const escaped = JSON.stringify(secret).slice(1, -1)
+    all.add(escaped).add(JSON.stringify(escaped).slice(1, -1))
   }
   return [...all].sort((a, b) => b.length - a.length)
 }

@@ -142,7 +142,7 @@ function decodeUri(raw: RawUri, filler: Filler): ConnectorUri {
   for (const [name, value] of raw.parameters) {
     if (!/^[a-z_][\w.-]*$/i.test(name))
       throw usage('a parameter of a URI has no proper name', 'write ?name=value&name=value; & in a value is %26')
-    if (parameters.has(name)) throw usage(`the parameter \`${name}\` stands twice in a URI`)
+    if (parameters.has(name)) throw usage(`the parameter \`${name}\` stands twice in a URI`, 'leave one of them out')
     parameters.set(name, filler.part(value, `parameter \`${name}\``))
   }
   const user = raw.user === null ? null : filler.part(raw.user, 'user')
@@ -178,14 +178,14 @@ function formatUri(uri: Omit<ConnectorUri, 'text'>, isShown: (parameter: string)
   if (uri.scheme.startsWith('/')) return `${uri.scheme}${tail}`
   const path = encode(uri.path, /[%?@]/g)
   if (uri.host === '' && uri.user === null && !path.startsWith('/')) return `${uri.scheme}:${path}${tail}`
-  const password = uri.password === null ? '' : `:${encode(uri.password, /[^A-Za-z0-9._~!-]/g)}`
+  const password = uri.password === null ? '' : `:${encode(uri.password, /[^A-Za-z0-9._~!-]/gu)}`
   const login = uri.user === null ? (password === '' ? '' : `${password}@`) : `${encode(uri.user, /[%:/@?\s]/g)}${password}@`
   return `${uri.scheme}://${login}${uri.host}${path}${tail}`
 }
 
 /** Encodes only what would be read otherwise: labels are for people. */
 function encode(text: string, special: RegExp): string {
-  return text.replace(special, (sign) => encodeURIComponent(sign))
+  return text.replace(special, (sign) => encodeURIComponent(sign.toWellFormed()))
 }
 
 /**

@@ -57,14 +57,30 @@ function readOptions(schema: ConfigSchema): readonly OptionSpec[] {
     shape: shapeOf(field, unitOf(field)),
     required: required.has(key),
     default: field.default,
-    secret: field.secret === true,
-    role: field.role === 'source' || field.role === 'sink' ? field.role : null,
-    description: field.description ?? '',
+    secret: metaOf(field, 'secret') === true,
+    role: roleOf(field),
+    description: String(metaOf(field, 'description') ?? ''),
   }))
 }
 
+/** What `.meta()` said at any layer of the field: `.nullable()` and `.or()` put it on a member. */
+function metaOf(field: FieldSchema, key: 'secret' | 'unit' | 'role' | 'description'): unknown {
+  if (field[key] !== undefined) return field[key]
+  for (const member of field.anyOf ?? []) {
+    const found = metaOf(member, key)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
 function unitOf(field: FieldSchema): Unit | null {
-  return field.unit === 'bytes' || field.unit === 'ms' || field.unit === 's' ? field.unit : null
+  const unit = metaOf(field, 'unit')
+  return unit === 'bytes' || unit === 'ms' || unit === 's' ? unit : null
+}
+
+function roleOf(field: FieldSchema): 'source' | 'sink' | null {
+  const role = metaOf(field, 'role')
+  return role === 'source' || role === 'sink' ? role : null
 }
 
 function shapeOf(field: FieldSchema, unit: Unit | null): ValueShape {

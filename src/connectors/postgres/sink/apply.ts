@@ -9,7 +9,7 @@ import { fillCells } from '../../../sdk/sql/fill.ts'
 import { translatePgError } from '../wire/pg-error.ts'
 import type { Bookkeeping } from './bookkeeping.ts'
 import { compileRows, compileSets, entriesToFetch, fetchedCells, requestFetch, type Manner, type TableWork } from './compile.ts'
-import { PreparedStatements, Requests, StatementError } from './requests.ts'
+import { Requests, StatementError } from './requests.ts'
 import type { SinkSession } from './session.ts'
 import { DEMAND_FAILED } from './statements.ts'
 import { TablePlans } from './table-plans.ts'
@@ -40,7 +40,7 @@ export class StreamWriter {
   readonly #host: ApplyHost
   readonly #session: SinkSession
   readonly #epoch: number
-  readonly #prepared = new PreparedStatements()
+  readonly #prepared = new Set<string>()
   readonly #plans: TablePlans
   /** Tables whose inserts met rows that were there already: they go on as upserts. */
   readonly #repeating = new Set<TableId>()
@@ -83,8 +83,12 @@ export class StreamWriter {
   /** Stores a position without rows. */
   async store(position: Position | null): Promise<void> {
     if (this.#open) throw new TailraceError('BUG', 'a position was stored while a transaction was half written')
-    const requests = this.#begin(position, true)
-    await this.#finish(requests, position, true)
+    try {
+      await this.#finish(this.#begin(position, true), position, true)
+    } catch (error) {
+      this.#failed = true
+      throw await this.#explain(error)
+    }
   }
 
   async #rows(batch: StreamBatch): Promise<void> {
@@ -115,8 +119,9 @@ export class StreamWriter {
   #noteRetry(works: readonly TableWork[], manner: Manner | undefined): void {
     if (manner !== 'upsert' && manner !== 'rows-upsert') return
     for (const { slice } of works) {
-      if (manner === 'upsert') this.#repeating.add(slice.schema.id)
-      this.#host.logger.warn('a batch met a constraint of the target; it is repeated row by row over what is there', { table: slice.schema.id, manner })
+      if (this.#repeating.has(slice.schema.id)) continue
+      this.#repeating.add(slice.schema.id)
+      this.#host.logger.warn('a batch met a constraint of the target; its inserts are repeated over what is there', { table: slice.schema.id, manner })
     }
   }
 

@@ -77,14 +77,16 @@ export function fetchedCells(fetch: Fetch, result: ExecuteResult): FilledCell[] 
 /** The statements of one table, set by set: what goes, what stays, what comes. */
 export function compileSets(requests: Requests, work: TableWork, manner: Manner): void {
   const { compaction } = work
-  const { deletes, updates, moves, inserts } = compaction
+  const { deletes, updates, moves, inserts, vanished } = compaction
   if (work.statements.match === 'image') {
     eachChunk(join(deletes, moves), (entries) => deleteImages(requests, work, baseCells(compaction, entries)))
     eachInsert(requests, work, compaction, join(moves, inserts), manner)
     return
   }
   const replace = manner === 'replace'
-  eachChunk(join(deletes, moves, replace ? updates : EMPTY), (entries) => deleteByKey(requests, work, baseCells(compaction, entries)))
+  // Under repetition a row that came and went within the batch may be there from the first time.
+  const gone = join(deletes, moves, replace ? updates : EMPTY, manner === 'upsert' ? vanished : EMPTY)
+  eachChunk(gone, (entries) => deleteByKey(requests, work, baseCells(compaction, entries)))
   if (!replace && work.statements.settable.length > 0) {
     eachChunk(updates, (entries) => update(requests, work, baseCells(compaction, entries), finalCells(compaction, entries)))
   }

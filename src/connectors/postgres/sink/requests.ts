@@ -23,19 +23,17 @@ export class StatementError extends Error {
   }
 }
 
-/** Names of the statements that a connection has prepared. */
-export class PreparedStatements extends Set<string> {}
-
 /**
  * The statements of a batch on their way to the server in one go (APPLY.md rule 4): a pipeline that knows what each
  * statement is for and prepares each one once per connection.
  */
 export class Requests {
   readonly #pipeline: Pipeline
-  readonly #prepared: PreparedStatements
+  /** Names of the statements that the connection has prepared. */
+  readonly #prepared: Set<string>
   readonly #purposes: Purpose[] = []
 
-  constructor(connection: PgConnection, prepared: PreparedStatements) {
+  constructor(connection: PgConnection, prepared: Set<string>) {
     this.#pipeline = connection.pipeline()
     this.#prepared = prepared
   }

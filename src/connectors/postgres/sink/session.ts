@@ -51,6 +51,7 @@ function settingsOf(kind: SessionKind): string {
     'SET tcp_keepalives_interval = 10',
     'SET tcp_keepalives_count = 3',
     'SET tcp_user_timeout = 60000',
+    'SET standard_conforming_strings = on',
     'SET row_security = off',
     'SET jit = off',
     `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')`,

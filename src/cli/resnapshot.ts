@@ -1,0 +1,19 @@
+import { splitList } from '../sdk/config/values.ts'
+import { openPipeline, pipelineOperand, refuseMoreOperands, type CommandContext } from './context.ts'
+import { idsOf, whenDone } from './tables.ts'
+
+export async function resnapshotCommand(context: CommandContext): Promise<number> {
+  refuseMoreOperands(context, 1)
+  const name = pipelineOperand(context)
+  const { store, record } = await openPipeline(context, name)
+  await using _ = store
+  const known = (await store.tables(name)).filter((table) => table.state !== 'removed')
+  const named = context.options.list('tables').flatMap(splitList)
+  const tables = named.length === 0 ? known.map((table) => table.id) : idsOf(named, known)
+  await store.request(name, { kind: 'resnapshot', tables })
+  context.output.result(
+    { ok: true, pipeline: name, tables, runner: record.alive },
+    () => `${whenDone(record)}: read again ${tables.join(', ')}`,
+  )
+  return 0
+}

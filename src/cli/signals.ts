@@ -1,0 +1,27 @@
+import { TailraceError } from '../sdk/errors.ts'
+import type { Io } from './io.ts'
+
+/** The first Ctrl-C or SIGTERM drains, the second gives up at once, the third does not even wait for that. */
+export interface Interrupts extends Disposable {
+  readonly drain: AbortSignal
+  readonly abort: AbortSignal
+}
+
+export function listenForInterrupts(io: Io, note: (text: string) => void): Interrupts {
+  const drain = new AbortController()
+  const abort = new AbortController()
+  const listener = io.onSignal(() => {
+    if (abort.signal.aborted) return io.exit(1)
+    if (drain.signal.aborted) {
+      note('giving up…')
+      return abort.abort(
+        new TailraceError('ABORTED', 'the work was given up before it was done', {
+          hint: 'start it again: it continues from the last checkpoint',
+        }),
+      )
+    }
+    note('draining… (once more: give up at once)')
+    drain.abort()
+  })
+  return { drain: drain.signal, abort: abort.signal, [Symbol.dispose]: () => listener[Symbol.dispose]() }
+}

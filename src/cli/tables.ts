@@ -1,0 +1,93 @@
+import { parseTableName, tableId, type TableId } from '../model/schema.ts'
+import { nearest } from '../sdk/config/nearest.ts'
+import { quoteWord, usage } from '../sdk/config/problems.ts'
+import { splitList } from '../sdk/config/values.ts'
+import { tableOf, type PipelineTable } from '../library/manage.ts'
+import { checkTableName } from '../library/settings.ts'
+import type { PipelineRecord, TableRecord } from '../state/store.ts'
+import { openPipeline, pipelineOperand, type CommandContext } from './context.ts'
+import { formatTable } from './format.ts'
+
+export async function tablesCommand(context: CommandContext): Promise<number> {
+  const name = pipelineOperand(context)
+  const [, action, ...words] = context.line.operands
+  const named = words.flatMap(splitList)
+  checkAction(action, named)
+  const { store, record } = await openPipeline(context, name)
+  await using _ = store
+  const tables = await store.tables(name)
+  if (action === undefined) {
+    context.output.result({ ok: true, pipeline: name, tables: tables.map(tableOf) }, () => listText(tables.map(tableOf)))
+    return 0
+  }
+  const request =
+    action === 'add'
+      ? ({ kind: 'add-tables', tables: addable(named) } as const)
+      : ({ kind: 'remove-tables', tables: idsOf(named, tables) } as const)
+  await store.request(name, request)
+  context.output.result(
+    { ok: true, pipeline: name, request, runner: record.alive },
+    () => `${whenDone(record)}: ${action} ${request.tables.join(', ')}`,
+  )
+  return 0
+}
+
+export function whenDone(record: PipelineRecord): string {
+  return record.alive ? `asked of the runner, process ${record.holder?.pid ?? '?'}` : 'no runner now; kept for the next one'
+}
+
+function checkAction(action: string | undefined, named: readonly string[]): void {
+  if (action === undefined) return
+  if (action !== 'add' && action !== 'remove') {
+    const near = nearest(action, ['add', 'remove'])
+    throw usage(`tables knows no ${quoteWord(action)}`, near === null ? 'it knows add and remove' : `did you mean \`${near}\`?`)
+  }
+  if (named.length === 0) throw usage(`tables ${action} needs the name of a table`, `tailrace tables <pipeline> ${action} public.orders`)
+}
+
+function addable(named: readonly string[]): readonly string[] {
+  for (const name of named) checkTableName(name)
+  return named
+}
+
+/** The pipeline's tables that the names mean; without a schema, a name must be the only one of its kind. */
+export function idsOf(named: readonly string[], tables: readonly TableRecord[]): readonly TableId[] {
+  return named.map((text) => {
+    const name = parseTableName(text)
+    const found = tables.filter(
+      (table) => name !== null && table.schema.name === name.name && (name.namespace ?? table.schema.namespace) === table.schema.namespace,
+    )
+    const [only, second] = found
+    if (only !== undefined && second === undefined) return only.id
+    if (only !== undefined)
+      throw usage(`${quoteWord(text)} is the name of several tables`, `write ${found.map((table) => table.id).join(' or ')}`)
+    const near =
+      nearest(
+        name === null ? text : tableId(name.namespace ?? '', name.name),
+        tables.map((table) => table.id),
+      ) ??
+      nearest(
+        text,
+        tables.map((table) => table.schema.name),
+      )
+    throw usage(
+      `the pipeline has no table ${quoteWord(text)}`,
+      near === null ? 'tailrace tables <pipeline> lists them' : `did you mean \`${near}\`?`,
+    )
+  })
+}
+
+function listText(tables: readonly PipelineTable[]): string {
+  if (tables.length === 0) return 'no tables yet'
+  const rows = tables.map(({ source, sink, state, key, columns }) => [
+    source,
+    sink,
+    state,
+    key.join(', ') || 'none',
+    String(columns.length),
+  ])
+  return formatTable(
+    [{ title: 'table' }, { title: 'target' }, { title: 'state' }, { title: 'key', most: 40 }, { title: 'columns', align: 'right' }],
+    rows,
+  ).join('\n')
+}

@@ -1,0 +1,77 @@
+import type { TableSchema } from '../../../model/schema.ts'
+import type { Logger } from '../../../sdk/logger.ts'
+import type { SinkTable } from '../../../sdk/sink.ts'
+import { quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
+import type { PgConnection } from '../wire/connection.ts'
+import { PgError } from '../wire/pg-error.ts'
+import { columnSql, createEnumSql, createSchemaSql, createTableSql, enumsOf, extendEnumSql, typeChange, type DdlContext, type EnumType } from './ddl.ts'
+import { placeOf, readTarget, targetSql, type TargetTable } from './target-table.ts'
+
+/** Which of the schema's types the target has. */
+export async function ddlContext(connection: PgConnection, schema: TableSchema): Promise<DdlContext> {
+  const wanted = schema.dialect === 'postgres' ? [...new Set(schema.columns.map((column) => column.sourceType))] : []
+  const known = new Set<string>()
+  if (wanted.length > 0) {
+    const rows = await connection.rows(`SELECT x FROM unnest(ARRAY[${wanted.map(quoteLiteral).join(', ')}]) AS x WHERE to_regtype(x) IS NOT NULL`)
+    for (const [type] of rows) known.add(type ?? '')
+  }
+  return { hasType: (type) => known.has(type), serverVersion: connection.serverVersion }
+}
+
+/** Makes the table, or adds the columns that an existing one lacks. Never removes anything. */
+export async function makeTable(connection: PgConnection, table: SinkTable, logger: Logger): Promise<void> {
+  await makeSchema(connection, placeOf(table).namespace, createSchemaSql(table))
+  await makeEnums(connection, enumsOf(table.schema))
+  const context = await ddlContext(connection, table.schema)
+  const target = await readTarget(connection, table)
+  if (target !== null) return addMissingColumns(connection, table, target, context)
+  for (const column of table.schema.columns) {
+    const change = typeChange(table.schema, column, context)
+    if (change !== null) logger.warn(change, { table: table.id })
+  }
+  await create(connection, table, context, logger)
+}
+
+async function create(connection: PgConnection, table: SinkTable, context: DdlContext, logger: Logger): Promise<void> {
+  try {
+    await connection.query(createTableSql(table, context))
+  } catch (error) {
+    if (!(error instanceof PgError) || table.schema.computed === undefined || !error.code.startsWith('42')) throw error
+    // An expression may call a function that only the source has.
+    logger.warn('generated columns are left out: the target cannot compute them', { table: table.id, state: error.code })
+    const { computed: _computed, ...schema } = table.schema
+    await connection.query(createTableSql({ ...table, schema }, context))
+  }
+}
+
+async function makeSchema(connection: PgConnection, name: string, sql: string): Promise<void> {
+  const [row] = await connection.rows(`SELECT to_regnamespace(${quoteLiteral(quoteIdentifier(name))}) IS NOT NULL`)
+  if (row?.[0] === 't') return
+  try {
+    await connection.query(sql)
+  } catch (error) {
+    if (!(error instanceof PgError) || (error.code !== '23505' && error.code !== '42P06')) throw error
+  }
+}
+
+/** Outside any transaction: a label that is added in one cannot be used in it. */
+export async function makeEnums(connection: PgConnection, types: readonly EnumType[]): Promise<void> {
+  for (const type of types) {
+    const rows = await connection.rows(
+      `SELECT t.typtype, e.enumlabel FROM pg_type t LEFT JOIN pg_enum e ON e.enumtypid = t.oid WHERE t.oid = to_regtype(${quoteLiteral(type.sql)}) ORDER BY e.enumsortorder`,
+    )
+    if (rows.length === 0) {
+      if (type.namespace !== null) await makeSchema(connection, type.namespace, `CREATE SCHEMA IF NOT EXISTS ${quoteIdentifier(type.namespace)}`)
+      await connection.query(createEnumSql(type))
+    } else if (rows[0]?.[0] === 'e') {
+      const present = rows.flatMap(([, label]) => (label === null || label === undefined ? [] : [label]))
+      for (const sql of extendEnumSql(type, present)) await connection.query(sql)
+    }
+  }
+}
+
+async function addMissingColumns(connection: PgConnection, table: SinkTable, target: TargetTable, context: DdlContext): Promise<void> {
+  const missing = table.schema.columns.filter((column) => !target.columns.has(column.name))
+  // Nullable: rows that are there already have no value for them.
+  for (const column of missing) await connection.query(`ALTER TABLE ${targetSql(table)} ADD COLUMN IF NOT EXISTS ${columnSql(table.schema, { ...column, nullable: true, identity: 'no' }, context)}`)
+}

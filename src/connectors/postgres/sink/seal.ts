@@ -1,0 +1,154 @@
+import { keyNames, type ForeignKey, type Index, type TableId } from '../../../model/schema.ts'
+import { TailraceError, type Problem } from '../../../sdk/errors.ts'
+import type { SinkTable } from '../../../sdk/sink.ts'
+import { fitIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
+import type { PgConnection } from '../wire/connection.ts'
+import { foreignKeySql, indexSql, keyIndex } from './ddl.ts'
+import type { Fence } from './fenced.ts'
+import { NAME_BYTES } from './session.ts'
+import { placeOf, readTarget, requireTarget, targetSql, uniqueIndexOn, type TargetTable } from './target-table.ts'
+
+/**
+ * Makes what is dearer to keep than to make afterwards: key, indexes, constraints, sequences. Each step looks first
+ * whether it was done, each is a transaction of its own, and only a missing key stops the run.
+ */
+export class Sealer {
+  readonly #connection: PgConnection
+  readonly #fence: Fence
+  readonly #replicaRole: boolean
+
+  constructor(connection: PgConnection, fence: Fence, replicaRole: boolean) {
+    this.#connection = connection
+    this.#fence = fence
+    this.#replicaRole = replicaRole
+  }
+
+  /** The unique index by which the stream finds rows. Before the first change of the table, after its load. */
+  async makeKey(table: SinkTable): Promise<void> {
+    const index = keyIndex(table)
+    if (index === null) return
+    const target = await requireTarget(this.#connection, table)
+    if (uniqueIndexOn(target, keyNames(table.schema)) !== undefined) return
+    const second = target.indexes.some((each) => each.primary)
+    const name = await this.#freeName(table, index)
+    const statements = indexSql(table, second ? { ...index, primary: false } : index, name)
+    try {
+      await this.#fence.run(this.#connection, statements, `making the key of ${table.id}`)
+    } catch (error) {
+      if (!(error instanceof TailraceError) || error.code !== 'ROW_REJECTED') throw error
+      throw new TailraceError('NOT_ACCOUNTED', `the rows of ${targetSql(table)} are not unique by ${keyNames(table.schema).join(', ')}`, {
+        path: table.id,
+        hint: `the target held other rows before, or --key names columns that are not unique; tailrace resnapshot … ${table.id}`,
+      })
+    }
+  }
+
+  async seal(tables: readonly SinkTable[]): Promise<Problem[]> {
+    const problems: Problem[] = []
+    for (const table of tables) {
+      await this.makeKey(table)
+      problems.push(...(await this.#indexes(table)))
+      await this.#sequences(table)
+      await this.#analyze(table)
+    }
+    const byId = new Map(tables.map((table) => [table.id, table]))
+    for (const table of tables) problems.push(...(await this.#foreignKeys(table, byId)))
+    return problems
+  }
+
+  async #indexes(table: SinkTable): Promise<Problem[]> {
+    const problems: Problem[] = []
+    const key = keyIndex(table)
+    for (const index of table.schema.indexes) {
+      if (index.name === key?.name || (table.schema.dialect !== 'postgres' && index.columns === null)) continue
+      const target = await requireTarget(this.#connection, table)
+      const second = index.primary && target.indexes.some((each) => each.primary)
+      if (second || hasIndex(target, index, await this.#freeName(table, index))) continue
+      const statements = indexSql(table, index, await this.#freeName(table, index))
+      const problem = await this.#try(table, statements, `index ${index.name} of ${table.id}`)
+      if (problem !== null) problems.push(problem)
+    }
+    return problems
+  }
+
+  async #foreignKeys(table: SinkTable, tables: ReadonlyMap<TableId, SinkTable>): Promise<Problem[]> {
+    if (table.schema.dialect !== 'postgres') return []
+    const target = await requireTarget(this.#connection, table)
+    const problems: Problem[] = []
+    for (const key of table.schema.foreignKeys) {
+      const referenced = tables.get(key.references.table)
+      if (referenced === undefined || target.references.some((each) => each.name === key.name)) continue
+      const problem = await this.#foreignKey(table, key, referenced)
+      if (problem !== null) problems.push(problem)
+    }
+    return problems
+  }
+
+  /** Without the replica role a foreign key would be checked row by row and would cascade a second time (TRAPS 36). */
+  async #foreignKey(table: SinkTable, key: ForeignKey, referenced: SinkTable): Promise<Problem | null> {
+    const sql = foreignKeySql(table, key, referenced)
+    if (this.#replicaRole) return this.#try(table, [sql], `foreign key ${key.name} of ${table.id}`)
+    return {
+      severity: 'warning',
+      code: 'NOT_ALLOWED',
+      path: table.id,
+      message: `foreign key ${key.name} of ${table.id} was left out: this role may not set session_replication_role`,
+      hint: `when the copy is no longer written to: ${sql};`,
+    }
+  }
+
+  /** Values never go back: a person may have used the target's sequence already. */
+  async #sequences(table: SinkTable): Promise<void> {
+    for (const { column, last, increment } of table.schema.sequences) {
+      if (last === null) continue
+      const value = BigInt(last).toString()
+      const further = BigInt(increment) > 0n ? 'greatest' : 'least'
+      await this.#fence.run(
+        this.#connection,
+        [
+          `SELECT setval(q.name::regclass, ${further}(${value}, coalesce(pg_sequence_last_value(q.name::regclass), ${value})))
+             FROM pg_get_serial_sequence(${quoteLiteral(targetSql(table))}, ${quoteLiteral(column)}) AS q(name) WHERE q.name IS NOT NULL`,
+        ],
+        `setting the sequence of ${table.id}`,
+      )
+    }
+  }
+
+  /** Statistics for whoever reads the copy first; autovacuum would come a minute later. */
+  async #analyze(table: SinkTable): Promise<void> {
+    const [row] = await this.#connection.rows(`SELECT reltuples < 0 FROM pg_class WHERE oid = to_regclass(${quoteLiteral(targetSql(table))})`)
+    if (row?.[0] === 't') await this.#connection.query(`ANALYZE ${targetSql(table)}`)
+  }
+
+  async #try(table: SinkTable, statements: readonly string[], what: string): Promise<Problem | null> {
+    try {
+      await this.#fence.run(this.#connection, statements, `making ${what}`)
+      return null
+    } catch (error) {
+      if (!(error instanceof TailraceError) || error.retry === 'retry' || error.code === 'FENCED') throw error
+      return { severity: 'warning', code: 'SCHEMA_UNSUPPORTED', path: table.id, message: error.message, hint: `${statements.join('; ')};` }
+    }
+  }
+
+  /** The source's name, unless another relation of the target's schema has it: two source schemas in one target. */
+  async #freeName(table: SinkTable, index: Index): Promise<string> {
+    const { namespace, name } = placeOf(table)
+    const [row] = await this.#connection.rows(
+      `SELECT coalesce(i.indrelid = to_regclass(${quoteLiteral(targetSql(table))}), false) FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
+        WHERE c.relname = ${quoteLiteral(index.name)} AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = ${quoteLiteral(namespace)})`,
+    )
+    const taken = row !== undefined && row[0] !== 't'
+    return fitIdentifier(taken ? `${name}_${index.name}` : index.name, NAME_BYTES)
+  }
+}
+
+function hasIndex(target: TargetTable, index: Index, name: string): boolean {
+  return target.indexes.some((each) => each.name === index.name || each.name === name)
+}
+
+/** Tables of the pipeline whose key index is missing. */
+export async function lacksKey(connection: PgConnection, table: SinkTable): Promise<boolean> {
+  if (table.schema.key.length === 0) return false
+  const target = await readTarget(connection, table)
+  return target !== null && uniqueIndexOn(target, keyNames(table.schema)) === undefined
+}

@@ -1,0 +1,18 @@
+import { after } from 'node:test'
+import { LOGICAL_KINDS } from '../../../sdk/sql/type-table.ts'
+import { startPostgres } from '../../../testing/postgres-server.ts'
+import { sinkSuite } from '../../../testing/sink-suite.ts'
+import { postgresSinkCapabilities } from './sink.ts'
+import { TargetServer } from './test-data/target-server.ts'
+
+const server = await TargetServer.start(startPostgres)
+after(() => server[Symbol.asyncDispose]())
+
+sinkSuite(`PostgreSQL ${server.major}`, {
+  capabilities: postgresSinkCapabilities,
+  exact: LOGICAL_KINDS.filter((kind) => kind !== 'json' && kind !== 'document'),
+  open: async ({ deletes }) => {
+    const target = await server.target({ deletes })
+    return { sink: await target.sink(), rows: (table) => target.rows(table), reopen: () => target.sink(), close: () => target.close() }
+  },
+})

@@ -1,0 +1,271 @@
+import type { Barrier, SnapshotFormat, StreamBatch } from '../../../model/batch.ts'
+import type { Position } from '../../../model/position.ts'
+import type { TableId } from '../../../model/schema.ts'
+import type { ConnectorContext } from '../../../sdk/connector.ts'
+import { TailraceError, type Problem } from '../../../sdk/errors.ts'
+import type { Checkpoint, Loader, LoadRequest, Sink, SinkCapabilities, SinkCheckpoints, SinkTable } from '../../../sdk/sink.ts'
+import type { PostgresConfig } from '../config.ts'
+import type { PgConnection } from '../wire/connection.ts'
+import { translate } from '../wire/pg-error.ts'
+import { fencedError, StreamWriter, type BarrierWork } from './apply.ts'
+import { Bookkeeping } from './bookkeeping.ts'
+import { checkTarget } from './check.ts'
+import { describeTable } from './ddl.ts'
+import { newEnums, planEvolution, truncateSql } from './evolve.ts'
+import { Fence } from './fenced.ts'
+import { startLoad } from './load.ts'
+import { acceptsBinary } from './relay.ts'
+import { makeEnums, makeTable } from './schema-writer.ts'
+import { lacksKey, Sealer } from './seal.ts'
+import { abortable, type SinkSession } from './session.ts'
+import { Sessions } from './sessions.ts'
+import { readTarget, requireTarget, targetSql } from './target-table.ts'
+
+export const postgresSinkCapabilities: SinkCapabilities = {
+  commit: 'transactional',
+  formats: ['pg-copy-binary', 'csv', 'rows'],
+  parallelLoads: 8,
+  delete: ['hard'],
+  truncate: true,
+  schemaChanges: true,
+  // Nothing is gained above 10,000 changes (APPLY.md rule 2).
+  maxBatch: { rows: 10_000, bytes: 16 << 20 },
+  limits: { identifierBytes: 63, columns: 1600 },
+}
+
+/** A connected sink. One session was opened, so that a wrong password is said now. */
+export async function openPostgresSink(config: PostgresConfig, context: ConnectorContext): Promise<PostgresSink> {
+  const sessions = new Sessions(config, context)
+  await sessions.admin(context.signal, async () => {})
+  return new PostgresSink(config, context, sessions)
+}
+
+/**
+ * PostgreSQL as a target: snapshots by COPY on parallel sessions, changes set by set on one, each batch with its position
+ * in one transaction.
+ */
+export class PostgresSink implements Sink {
+  readonly checkpoints: SinkCheckpoints
+  readonly #config: PostgresConfig
+  readonly #context: ConnectorContext
+  readonly #sessions: Sessions
+  readonly #bookkeeping: Bookkeeping
+  readonly #fence: Fence
+  readonly #tables = new Map<TableId, SinkTable>()
+  /** Tables whose key index is known to be there. */
+  readonly #keyed = new Set<TableId>()
+  #epoch: number | null = null
+  #writer: StreamWriter | null = null
+  /** Once a newer runner has taken over, this one never writes again. */
+  #fenced: TailraceError | null = null
+
+  constructor(config: PostgresConfig, context: ConnectorContext, sessions: Sessions) {
+    this.#config = config
+    this.#context = context
+    this.#sessions = sessions
+    this.#bookkeeping = new Bookkeeping(config.schema, context.pipeline)
+    this.#fence = new Fence(this.#bookkeeping, () => this.#epoch)
+    this.checkpoints = {
+      claim: (signal) => this.#claim(signal),
+      recover: (signal) => this.#recover(signal),
+      store: (position, signal) => this.#store(position, signal),
+    }
+  }
+
+  async check(tables: readonly SinkTable[], signal: AbortSignal): Promise<readonly Problem[]> {
+    return this.#admin('checking the target', signal, (session) => checkTarget(session, this.#config, tables))
+  }
+
+  async inspect(table: SinkTable, signal: AbortSignal): Promise<'absent' | 'empty' | 'filled'> {
+    return this.#admin(`looking at ${targetSql(table)}`, signal, async ({ connection }) => {
+      if ((await readTarget(connection, table)) === null) return 'absent'
+      const [row] = await connection.rows(`SELECT EXISTS (SELECT FROM ${targetSql(table)})`)
+      return row?.[0] === 't' ? 'filled' : 'empty'
+    })
+  }
+
+  describeSchema(table: SinkTable): readonly string[] {
+    return describeTable(table)
+  }
+
+  async applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options: { readonly replace?: boolean } = {}): Promise<void> {
+    this.#keyed.delete(table.id)
+    await this.#admin(`making the table ${targetSql(table)}`, signal, async ({ connection }) => {
+      if (options.replace === true) await this.#fence.run(connection, [`DROP TABLE IF EXISTS ${targetSql(table)}`], `replacing ${targetSql(table)}`)
+      const exists = (await readTarget(connection, table)) !== null
+      if (previous !== null && exists && previous.schema !== table.schema) await this.#evolve(connection, previous, table)
+      else await makeTable(connection, table, this.#context.logger)
+    })
+    this.#tables.set(table.id, table)
+    this.#writer?.forget()
+  }
+
+  async #evolve(connection: PgConnection, previous: SinkTable, table: SinkTable): Promise<void> {
+    await makeEnums(connection, newEnums(previous.schema, table.schema))
+    const evolution = await planEvolution(connection, previous, table.schema)
+    await this.#fence.run(connection, evolution.statements, `changing the shape of ${table.id}`)
+  }
+
+  async clear(table: SinkTable, signal: AbortSignal): Promise<void> {
+    await this.#admin(`emptying ${targetSql(table)}`, signal, async ({ connection }) => {
+      const target = await requireTarget(connection, table)
+      await this.#fence.run(connection, truncateSql([target], false, false), `emptying ${targetSql(table)}`)
+    })
+  }
+
+  /** Formats that this table's rows may come in, best first: COPY BINARY only where every type is the same on both sides. */
+  async formats(table: SinkTable, signal: AbortSignal): Promise<readonly SnapshotFormat[]> {
+    const binary = await this.#admin(`looking at ${targetSql(table)}`, signal, async ({ connection }) => acceptsBinary(table.schema, await requireTarget(connection, table)))
+    return postgresSinkCapabilities.formats.filter((format) => binary || format !== 'pg-copy-binary')
+  }
+
+  async load(request: LoadRequest, signal: AbortSignal): Promise<Loader> {
+    if (this.#fenced !== null) throw this.#fenced
+    return startLoad(this.#sessions, this.#fence, request, signal)
+  }
+
+  async seal(tables: readonly SinkTable[], signal: AbortSignal): Promise<readonly Problem[]> {
+    const problems = await this.#admin('making indexes and constraints', signal, ({ connection, replicaRole }) => new Sealer(connection, this.#fence, replicaRole).seal(tables))
+    for (const table of tables) this.#keyed.add(table.id)
+    this.#writer?.forget()
+    return problems
+  }
+
+  async write(batch: StreamBatch, signal: AbortSignal): Promise<void> {
+    const writer = this.#requireWriter()
+    await this.#makeKeys(batch, signal)
+    await this.#guard(writer, signal, () => writer.write(batch))
+  }
+
+  async count(table: SinkTable, signal: AbortSignal): Promise<bigint> {
+    return this.#admin(`counting ${targetSql(table)}`, signal, async ({ connection }) => BigInt((await connection.rows(`SELECT count(*) FROM ${targetSql(table)}`))[0]?.[0] ?? 0))
+  }
+
+  async remove(signal: AbortSignal): Promise<readonly string[]> {
+    await this.#closeWriter()
+    return this.#admin('removing the bookkeeping', signal, ({ connection }) => this.#bookkeeping.remove(connection))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#closeWriter()
+    await this.#sessions[Symbol.asyncDispose]()
+  }
+
+  /** A change without an index on its key would scan the table: the stream may come before `seal` (TRAPS 4e). */
+  async #makeKeys(batch: StreamBatch, signal: AbortSignal): Promise<void> {
+    for (const { schema } of batch.slices) {
+      if (this.#keyed.has(schema.id)) continue
+      const table = this.#table(schema.id)
+      await this.#admin(`making the key of ${table.id}`, signal, async ({ connection, replicaRole }) => {
+        if (await lacksKey(connection, table)) await new Sealer(connection, this.#fence, replicaRole).makeKey(table)
+      })
+      this.#keyed.add(schema.id)
+    }
+  }
+
+  async #claim(signal: AbortSignal): Promise<Checkpoint> {
+    await this.#closeWriter()
+    const session = await this.#sessions.open('stream', signal)
+    try {
+      const checkpoint = await abortable(session.connection, signal, async () => {
+        await this.#bookkeeping.ensure(session.connection)
+        return this.#bookkeeping.claim(session.connection, this.#sessions.own())
+      })
+      this.#epoch = checkpoint.epoch
+      this.#writer = this.#newWriter(session, checkpoint.position)
+      return checkpoint
+    } catch (error) {
+      await this.#sessions.discard(session)
+      throw translate(error, 'taking the target over', 'sink')
+    }
+  }
+
+  async #recover(signal: AbortSignal): Promise<Checkpoint> {
+    const epoch = this.#epoch
+    if (epoch === null) throw new TailraceError('BUG', 'the target was never claimed')
+    await this.#closeWriter()
+    const session = await this.#sessions.open('stream', signal)
+    try {
+      const stored = await abortable(session.connection, signal, () => this.#bookkeeping.look(session.connection))
+      if (stored === null || stored.epoch !== epoch) throw fencedError(stored?.epoch ?? null, epoch)
+      this.#writer = this.#newWriter(session, stored.position)
+      return stored
+    } catch (error) {
+      await this.#sessions.discard(session)
+      throw this.#noteFenced(translate(error, 'reading the position stored in the target', 'sink'))
+    }
+  }
+
+  async #store(position: Position | null, signal: AbortSignal): Promise<void> {
+    const writer = this.#requireWriter()
+    await this.#guard(writer, signal, () => writer.store(position))
+  }
+
+  #requireWriter(): StreamWriter {
+    if (this.#fenced !== null) throw this.#fenced
+    if (this.#writer !== null) return this.#writer
+    if (this.#epoch === null) throw new TailraceError('BUG', 'the target has to be claimed before it is written to')
+    throw new TailraceError('SINK_FAILED', 'the target has to be recovered after an error before it is written to')
+  }
+
+  async #guard(writer: StreamWriter, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+    try {
+      await abortable(writer.session.connection, signal, work)
+    } catch (error) {
+      throw this.#noteFenced(translate(error, 'writing to the target', 'sink'))
+    }
+  }
+
+  #noteFenced(error: TailraceError): TailraceError {
+    if (error.code === 'FENCED') this.#fenced = error
+    return error
+  }
+
+  #newWriter(session: SinkSession, position: Position | null): StreamWriter {
+    const host = {
+      bookkeeping: this.#bookkeeping,
+      logger: this.#context.logger,
+      table: (id: TableId) => this.#table(id),
+      barrier: (barrier: Barrier, stream: SinkSession) => this.#barrier(barrier, stream),
+    }
+    return new StreamWriter(host, session, this.#epoch ?? 0, position)
+  }
+
+  async #barrier(barrier: Barrier, { connection }: SinkSession): Promise<BarrierWork> {
+    if (barrier.kind === 'truncate') {
+      const targets = await Promise.all(barrier.tables.map((schema) => requireTarget(connection, this.#table(schema.id))))
+      return { statements: truncateSql(targets, barrier.restartIdentity, false), done: () => {} }
+    }
+    const enums = newEnums(barrier.previous, barrier.schema)
+    if (enums.length > 0) await this.#sessions.admin(this.#context.signal, (admin) => makeEnums(admin.connection, enums))
+    const { statements, table } = await planEvolution(connection, { ...this.#table(barrier.previous.id), schema: barrier.previous }, barrier.schema, barrier.changes)
+    return { statements, done: () => this.#renamed(barrier.previous.id, table) }
+  }
+
+  #renamed(from: TableId, table: SinkTable): void {
+    this.#tables.delete(from)
+    this.#tables.set(table.id, table)
+    this.#keyed.delete(from)
+    this.#keyed.delete(table.id)
+  }
+
+  #table(id: TableId): SinkTable {
+    const table = this.#tables.get(id)
+    if (table === undefined) throw new TailraceError('BUG', `rows of ${id} came before its target table was made`)
+    return table
+  }
+
+  async #admin<T>(what: string, signal: AbortSignal, work: (session: SinkSession) => Promise<T>): Promise<T> {
+    try {
+      return await this.#sessions.admin(signal, work)
+    } catch (error) {
+      throw translate(error, what, 'sink')
+    }
+  }
+
+  async #closeWriter(): Promise<void> {
+    const writer = this.#writer
+    this.#writer = null
+    if (writer !== null) await this.#sessions.discard(writer.session)
+  }
+}

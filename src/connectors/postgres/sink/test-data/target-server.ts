@@ -1,0 +1,146 @@
+import pg from 'pg'
+import type { ConnectorContext } from '../../../../sdk/connector.ts'
+import { silentLogger, type Logger } from '../../../../sdk/logger.ts'
+import type { SinkTable } from '../../../../sdk/sink.ts'
+import type { startPostgres, PostgresServer } from '../../../../testing/postgres-server.ts'
+import type { TargetRow } from '../../../../testing/sink-bench.ts'
+import { postgresConfig, type PostgresConfig } from '../../config.ts'
+import { openPostgresSink, type PostgresSink } from '../sink.ts'
+import { targetSql } from '../target-table.ts'
+
+/** Values as the server writes them: `pg` is an oracle here, not a converter. */
+const RAW = { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig
+
+const TEXT_FORMS = `SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 1`
+
+export interface TargetOptions {
+  readonly deletes?: 'hard' | 'soft'
+  readonly pipeline?: string
+  readonly logger?: Logger
+  /** A role without superuser's rights. */
+  readonly user?: string
+}
+
+/** One server for a test file; a database per case. */
+export class TargetServer implements AsyncDisposable {
+  readonly #server: PostgresServer
+  #databases = 0
+
+  private constructor(server: PostgresServer) {
+    this.#server = server
+  }
+
+  static async start(start: typeof startPostgres): Promise<TargetServer> {
+    return new TargetServer(await start({ major: Number(process.env['TAILRACE_TEST_PG'] ?? 18) }))
+  }
+
+  get major(): number {
+    return this.#server.major
+  }
+
+  get server(): PostgresServer {
+    return this.#server
+  }
+
+  async target(options: TargetOptions = {}): Promise<Target> {
+    const database = `target_${++this.#databases}`
+    await using admin = await Oracle.connect(this.#server.uri())
+    await admin.run(`CREATE DATABASE ${database}`)
+    return new Target(this.#server, database, await Oracle.connect(this.#server.uri(database)), options)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server[Symbol.asyncDispose]()
+  }
+}
+
+/** A second opinion: another client library on a session of its own. */
+export class Oracle implements AsyncDisposable {
+  readonly #client: pg.Client
+
+  private constructor(client: pg.Client) {
+    this.#client = client
+  }
+
+  static async connect(uri: string): Promise<Oracle> {
+    const client = new pg.Client({ connectionString: uri, types: RAW })
+    client.on('error', () => {})
+    await client.connect()
+    await client.query(TEXT_FORMS)
+    return new Oracle(client)
+  }
+
+  async run(sql: string): Promise<Record<string, string | null>[]> {
+    const result = (await this.#client.query(sql)) as pg.QueryResult<Record<string, string | null>> | pg.QueryResult<Record<string, string | null>>[]
+    return (Array.isArray(result) ? result.at(-1)?.rows : result.rows) ?? []
+  }
+
+  /** First column of the first row. */
+  async value(sql: string): Promise<string | null> {
+    const [row] = await this.run(sql)
+    return row === undefined ? null : (Object.values(row)[0] ?? null)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#client.end()
+  }
+}
+
+/** A database to write to, and sinks on it. */
+export class Target {
+  readonly oracle: Oracle
+  readonly database: string
+  readonly #server: PostgresServer
+  readonly #options: TargetOptions
+  readonly #sinks: PostgresSink[] = []
+  readonly #abort = new AbortController()
+
+  constructor(server: PostgresServer, database: string, oracle: Oracle, options: TargetOptions) {
+    this.#server = server
+    this.database = database
+    this.oracle = oracle
+    this.#options = options
+  }
+
+  get config(): PostgresConfig {
+    const { host, port } = this.#server
+    return postgresConfig.parse({ host, port, user: this.#options.user ?? 'postgres', database: this.database, sslmode: 'disable' })
+  }
+
+  context(options: TargetOptions = {}): ConnectorContext {
+    const { deletes = 'hard', pipeline = 'test', logger = silentLogger } = { ...this.#options, ...options }
+    return {
+      pipeline,
+      logger,
+      memory: { get: async () => null, set: async () => {} },
+      deletes,
+      scratch: () => '',
+      clock: Date.now,
+      random: Math.random,
+      signal: this.#abort.signal,
+    }
+  }
+
+  async sink(options: TargetOptions = {}, config: Partial<PostgresConfig> = {}): Promise<PostgresSink> {
+    const sink = await openPostgresSink({ ...this.config, ...config }, this.context(options))
+    this.#sinks.push(sink)
+    return sink
+  }
+
+  async rows(table: SinkTable): Promise<TargetRow[]> {
+    return this.oracle.run(`SELECT * FROM ${targetSql(table)}`)
+  }
+
+  connect(user = 'postgres'): Promise<Oracle> {
+    return Oracle.connect(this.#server.uri(this.database, { user }))
+  }
+
+  async close(): Promise<void> {
+    for (const sink of this.#sinks) await sink[Symbol.asyncDispose]()
+    await this.oracle[Symbol.asyncDispose]()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}

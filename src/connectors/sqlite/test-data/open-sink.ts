@@ -1,0 +1,66 @@
+import type { ConnectorContext } from '../../../sdk/connector.ts'
+import { silentLogger, type LogFields, type Logger } from '../../../sdk/logger.ts'
+import type { SinkTable } from '../../../sdk/sink.ts'
+import type { TargetRow } from '../../../testing/sink-suite.ts'
+import { sqliteConfig } from '../config.ts'
+import { loadSqlite } from '../database.ts'
+import { tableName } from '../identifiers.ts'
+import { SqliteSink } from '../sink.ts'
+
+/** Sinks on a file, and what any other process would read of it: for the tests. */
+
+export function contextOf(options: { readonly deletes?: 'hard' | 'soft'; readonly pipeline?: string; readonly logger?: Logger } = {}): ConnectorContext {
+  return {
+    pipeline: options.pipeline ?? 'p',
+    logger: options.logger ?? silentLogger,
+    memory: { get: async () => null, set: async () => {} },
+    deletes: options.deletes ?? 'hard',
+    scratch: () => '.',
+    clock: () => 0,
+    random: () => 0.5,
+    signal: new AbortController().signal,
+  }
+}
+
+export function openSink(path: string, options: Record<string, unknown> & { readonly deletes?: 'hard' | 'soft'; readonly pipeline?: string; readonly logger?: Logger } = {}): SqliteSink {
+  const { deletes, pipeline, logger, ...config } = options
+  const context = contextOf({ ...(deletes === undefined ? {} : { deletes }), ...(pipeline === undefined ? {} : { pipeline }), ...(logger === undefined ? {} : { logger }) })
+  return new SqliteSink(sqliteConfig.parse({ path, ...config }), context)
+}
+
+/** Rows as texts in PostgreSQL's form. */
+export function readRows(path: string, table: SinkTable): readonly TargetRow[] {
+  const booleans = new Set(table.schema.columns.filter((column) => column.type.kind === 'boolean').map((column) => column.name))
+  return query(path, `SELECT * FROM "${tableName(table.target).replaceAll('"', '""')}"`).map((row) =>
+    Object.fromEntries(Object.entries(row).map(([name, value]) => [name, booleans.has(name) ? (value === null ? null : value === 1n ? 't' : 'f') : asText(value)])),
+  )
+}
+
+export function query(path: string, sql: string, ...parameters: (string | number | bigint)[]): Record<string, unknown>[] {
+  const db = new (loadSqlite().DatabaseSync)(path, { readOnly: true })
+  try {
+    const statement = db.prepare(sql)
+    statement.setReadBigInts(true)
+    return statement.all(...parameters)
+  } finally {
+    db.close()
+  }
+}
+
+function asText(value: unknown): string | null {
+  if (value === null) return null
+  if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`
+  return Object.is(value, -0) ? '-0' : String(value)
+}
+
+export interface Line {
+  readonly level: string
+  readonly message: string
+  readonly fields: LogFields | undefined
+}
+
+export function recordingLogger(lines: Line[]): Logger {
+  const at = (level: string) => (message: string, fields?: LogFields) => void lines.push({ level, message, fields })
+  const logger: Logger = { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error'), child: () => logger }
+  return logger
+}
