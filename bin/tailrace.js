@@ -8,7 +8,11 @@ var found = process.versions.node.split('.').map(Number)
 
 if (found[0] < NEEDED[0] || (found[0] === NEEDED[0] && found[1] < NEEDED[1])) {
   console.error(
-    'tailrace needs Node.js ' + NEEDED.join('.') + ' or newer and this is ' + process.versions.node + '; without installing it: npx -p node@24 -p tailrace tailrace …',
+    'tailrace needs Node.js ' +
+      NEEDED.join('.') +
+      ' or newer and this is ' +
+      process.versions.node +
+      '; without installing it: npx -p node@24 -p tailrace tailrace …',
   )
   process.exit(3)
 }

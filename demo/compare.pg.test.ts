@@ -39,7 +39,8 @@ const ROWS: readonly string[] = [
   `4, true, 0, '1e10', '1e-300', -0.000001, -1, NULL, 'abcd', '\\x01', '9999-12-31', '12:00', '0001-01-01', '2024-01-01 00:00:00+00', '-1 days', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'null', DOUBLES(1e100), TEXTS('say "hi"')`,
 ]
 
-const inPostgres = (row: string): string => row.replace(/DOUBLES\((.*?)\)/, 'ARRAY[$1]::float8[]').replace(/TEXTS\((.*)\)/, 'ARRAY[$1]::text[]')
+const inPostgres = (row: string): string =>
+  row.replace(/DOUBLES\((.*?)\)/, 'ARRAY[$1]::float8[]').replace(/TEXTS\((.*)\)/, 'ARRAY[$1]::text[]')
 const inDuckdb = (row: string): string =>
   row
     .replace(/DOUBLES\((.*?)\)/, '[$1]')
@@ -59,7 +60,9 @@ async function fillSource(server: PostgresServer): Promise<void> {
 async function makeTarget(file: string, changes: readonly string[]): Promise<void> {
   const instance = await DuckDBInstance.create(file)
   const connection = await instance.connect()
-  await connection.run(`SET TimeZone = 'UTC'; CREATE SCHEMA public; CREATE TABLE public.t (${COLUMNS.map(([name, , type]) => `${name} ${type}`).join(', ')})`)
+  await connection.run(
+    `SET TimeZone = 'UTC'; CREATE SCHEMA public; CREATE TABLE public.t (${COLUMNS.map(([name, , type]) => `${name} ${type}`).join(', ')})`,
+  )
   for (const row of ROWS) await connection.run(`INSERT INTO public.t VALUES (${inDuckdb(row)})`)
   await connection.run('CREATE TABLE public.keyless (i INTEGER); INSERT INTO public.keyless VALUES (1), (2), (1)')
   for (const change of changes) await connection.run(change)
@@ -84,7 +87,13 @@ const PLANTED: readonly (readonly [what: string, change: string, missing: number
   ['a microsecond', `UPDATE public.t SET moment = '2024-02-29 12:00:00.000002' WHERE id = 1`, 1, 1, 1],
   ['a microsecond of a time', `UPDATE public.t SET clock = '23:59:59.999998' WHERE id = 1`, 1, 1, 1],
   ['an hour of a time zone', `UPDATE public.t SET instant = instant + INTERVAL 1 HOUR WHERE id = 1`, 1, 1, 1],
-  ['thirty days for a month', `UPDATE public.t SET span = NULL WHERE id = 1; UPDATE public.t SET span = '33 days 00:00:01.5' WHERE id = 1`, 1, 1, 1],
+  [
+    'thirty days for a month',
+    `UPDATE public.t SET span = '5 days' WHERE id = 1; UPDATE public.t SET span = '33 days 00:00:01.5' WHERE id = 1`,
+    1,
+    1,
+    1,
+  ],
   ['empty bytes in place of NULL', `UPDATE public.t SET raw = unhex('') WHERE id = 3`, 1, 1, 1],
   ['an empty list in place of NULL', `UPDATE public.t SET doubles = [] WHERE id = 3`, 1, 1, 1],
   ['an element of a list', `UPDATE public.t SET texts = ['x', 'y', 'z'] WHERE id = 1`, 1, 1, 1],

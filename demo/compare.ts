@@ -43,7 +43,9 @@ export async function compare(options: CompareOptions): Promise<readonly TableCo
   const instance = await DuckDBInstance.create(':memory:', { threads: '2', memory_limit: '2GB', temp_directory: options.folder })
   const target = await instance.connect()
   try {
-    await source.query(`SET DateStyle = ISO; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; SET extra_float_digits = 1; SET bytea_output = hex`)
+    await source.query(
+      `SET DateStyle = ISO; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; SET extra_float_digits = 1; SET bytea_output = hex`,
+    )
     await target.run(`SET TimeZone = 'UTC'`)
     await target.run(`ATTACH ${literal(options.targetFile)} AS target (READ_ONLY)`)
     const results: TableComparison[] = []
@@ -112,13 +114,23 @@ function differenceOfColumns(source: readonly SourceColumn[], target: ReadonlyMa
 }
 
 /** NULL is the only value without quotes, so that '' is not taken for it. */
-async function exportSource({ source, sourceSchema }: Sides, table: string, columns: readonly CanonicalColumn[], file: string): Promise<void> {
+async function exportSource(
+  { source, sourceSchema }: Sides,
+  table: string,
+  columns: readonly CanonicalColumn[],
+  file: string,
+): Promise<void> {
   const select = columns.map((column) => column.inPostgres).join(', ')
   const copy = `COPY (SELECT ${select} FROM ${identifier(sourceSchema)}.${identifier(table)}) TO STDOUT (FORMAT csv, NULL '\\N', FORCE_QUOTE *)`
   await pipeline(source.query(copyTo(copy)), createWriteStream(file, { highWaterMark: 1 << 20 }))
 }
 
-async function prepareSides({ target, targetSchema }: Sides, table: string, columns: readonly CanonicalColumn[], file: string): Promise<void> {
+async function prepareSides(
+  { target, targetSchema }: Sides,
+  table: string,
+  columns: readonly CanonicalColumn[],
+  file: string,
+): Promise<void> {
   const names = columns.map(({ name }) => `${literal(name)}: 'VARCHAR'`).join(', ')
   const read = `read_csv(${literal(file)}, header = false, delim = ',', quote = '"', escape = '"', nullstr = '\\N', allow_quoted_nulls = false,
     auto_detect = false, max_line_size = 64000000, columns = {${names}})`

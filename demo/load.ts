@@ -48,7 +48,10 @@ async function loadTable(client: pg.Client, table: DemoTable, file: string): Pro
   await client.query('BEGIN')
   await client.query(`CREATE TABLE ${table.name} (${columns})`)
   for (const statement of table.afterLoad ?? []) await client.query(statement)
-  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), client.query(copyFrom(`COPY ${table.name} FROM STDIN (FORMAT csv, FREEZE)`)))
+  await pipeline(
+    createReadStream(file, { highWaterMark: 1 << 20 }),
+    client.query(copyFrom(`COPY ${table.name} FROM STDIN (FORMAT csv, FREEZE)`)),
+  )
   await client.query(`ALTER TABLE ${table.name} ADD PRIMARY KEY (${table.key.join(', ')})`)
   await client.query('COMMIT')
 }

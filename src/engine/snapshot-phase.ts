@@ -1,5 +1,4 @@
 import type { SnapshotFormat, SnapshotFrame } from '../model/batch.ts'
-import type { TableId } from '../model/schema.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import type { Loader } from '../sdk/sink.ts'
 import type { Chunk, Snapshot } from '../sdk/source.ts'
@@ -8,6 +7,7 @@ import { zeroCounters } from './counters.ts'
 import { transition } from './machine.ts'
 import type { Run } from './run.ts'
 import { sinkTable, type PipelineTable } from './tables.ts'
+import { isRowError, loadWithoutPoison } from './isolate.ts'
 import { transformFrame } from './transform-step.ts'
 
 /** One chunk to be read by one worker. */
@@ -128,18 +128,9 @@ export function chooseFormat(run: Pick<Run, 'options' | 'capabilities'>): Snapsh
 }
 
 async function copyChunk(run: Run, snapshot: Snapshot, job: Job, view: number, format: SnapshotFormat, signal: AbortSignal): Promise<void> {
-  const { table, chunk, replace } = job
+  const { table, chunk } = job
   await run.state.saveChunk(table.id, { chunk, view, done: false, rows: 0, bytes: 0 })
-  await using loader = await run.sink.load({ table: sinkTable(table), chunk, format, replace }, signal)
-  const counts = { rows: 0, bytes: 0, written: 0, filtered: 0, deadLettered: 0 }
-  for await (const frame of snapshot.read(table.source, chunk, format, signal)) {
-    await loadFrame(run, table.id, loader, frame, counts)
-    run.progress()
-  }
-  const { rows } = await loader.finish()
-  if (rows !== counts.written) {
-    throw new TailraceError('NOT_ACCOUNTED', `copying ${table.id}: ${counts.written} rows were sent and the target counted ${rows}`, { path: table.id })
-  }
+  const counts = await loadChunk(run, snapshot, job, format, signal)
   await run.state.saveChunk(table.id, { chunk, view, done: true, rows: counts.rows, bytes: counts.bytes })
   table.chunksDone++
   run.tally.add(table.id, { read: counts.rows, written: counts.written, filtered: counts.filtered, deadLettered: counts.deadLettered, snapshotRows: counts.rows, snapshotBytes: counts.bytes })
@@ -155,21 +146,69 @@ interface ChunkCounts {
   deadLettered: number
 }
 
-async function loadFrame(run: Run, table: TableId, loader: Loader, frame: SnapshotFrame, counts: ChunkCounts): Promise<void> {
+async function loadChunk(run: Run, snapshot: Snapshot, job: Job, format: SnapshotFormat, signal: AbortSignal): Promise<ChunkCounts> {
+  try {
+    return await loadWhole(run, snapshot, job, format, signal)
+  } catch (error) {
+    if (run.options.onRowError === 'stop' || !isRowError(error)) throw error
+    return loadIsolated(run, snapshot, job, signal)
+  }
+}
+
+/** The chunk in one transaction of the sink. */
+async function loadWhole(run: Run, snapshot: Snapshot, job: Job, format: SnapshotFormat, signal: AbortSignal): Promise<ChunkCounts> {
+  const { table, chunk, replace } = job
+  await using loader = await run.sink.load({ table: sinkTable(table), chunk, format, replace }, signal)
+  const counts = { rows: 0, bytes: 0, written: 0, filtered: 0, deadLettered: 0 }
+  let sent = 0
+  for await (const frame of snapshot.read(table.source, chunk, format, signal)) {
+    sent += await loadFrame(run, loader, frame, counts)
+    run.progress()
+  }
+  const { rows } = await loader.finish()
+  if (rows !== sent) throw new TailraceError('NOT_ACCOUNTED', `copying ${table.id}: ${sent} rows were sent and the target counted ${rows}`, { path: table.id })
+  return counts
+}
+
+/** Gives the number of rows that went to the sink. */
+async function loadFrame(run: Run, loader: Loader, frame: SnapshotFrame, counts: ChunkCounts): Promise<number> {
   counts.rows += frame.rows
   counts.bytes += frame.bytes
   if (run.options.transform === null || frame.format !== 'rows') {
     await loader.write(frame)
     counts.written += frame.rows
-    return
+    return frame.rows
   }
-  const result = await transformFrame(run, table, frame.slice)
+  const result = await transformFrame(run, run.options.transform, frame.slice)
   counts.filtered += result.filtered
   counts.deadLettered += result.deadLettered
+  counts.written += result.written
+  let sent = 0
   for (const slice of result.slices) {
     await loader.write({ format: 'rows', slice, rows: slice.rows, bytes: slice.bytes.length })
-    counts.written += slice.rows
+    sent += slice.rows
   }
+  return sent
+}
+
+/** A row of the chunk was refused: all of it again, frame by frame, each in transactions of its own (CASE 33). */
+async function loadIsolated(run: Run, snapshot: Snapshot, job: Job, signal: AbortSignal): Promise<ChunkCounts> {
+  const { table, chunk } = job
+  const counts = { rows: 0, bytes: 0, written: 0, filtered: 0, deadLettered: 0 }
+  let replace = true
+  for await (const frame of snapshot.read(table.source, chunk, 'rows', signal)) {
+    if (frame.format !== 'rows') throw new TailraceError('BUG', 'the source gave another format than the one asked for')
+    counts.rows += frame.rows
+    counts.bytes += frame.bytes
+    const result = run.options.transform === null ? { slices: [frame.slice], filtered: 0, deadLettered: 0 } : await transformFrame(run, run.options.transform, frame.slice)
+    counts.filtered += result.filtered
+    counts.deadLettered += result.deadLettered
+    for (const slice of result.slices) {
+      await loadWithoutPoison(run, { table: sinkTable(table), chunk, format: 'rows', replace }, slice, counts, signal)
+      replace = false
+    }
+  }
+  return counts
 }
 
 async function finishTable(run: Run, table: PipelineTable, snapshot: Snapshot, mode: SnapshotMode): Promise<void> {

@@ -6,6 +6,7 @@ import type { TableSchema } from '../model/schema.ts'
 import { asTailraceError, TailraceError } from '../sdk/errors.ts'
 import { takeControl, type Interruption } from './control.ts'
 import { loadFences, passFences, seal, viewsOf } from './fences.ts'
+import { isRowError, writeWithoutPoison } from './isolate.ts'
 import type { Mode } from './options.ts'
 import type { Run } from './run.ts'
 import { prepareBatch, ReadAgain } from './stream-step.ts'
@@ -118,7 +119,7 @@ async function follow(run: Run, target: StopAt, signal: AbortSignal, onProgress:
 async function apply(run: Run, batch: StreamBatch, target: StopAt, signal: AbortSignal): Promise<boolean> {
   const prepared = await prepareBatch(run, batch, signal)
   if (prepared !== null) {
-    await run.sink.write(prepared, signal)
+    await writeBatch(run, prepared, signal)
     if (prepared.barrier?.kind === 'schema') run.shapes.set(prepared.barrier.schema.id, prepared.barrier.schema)
   }
   const { position } = batch
@@ -131,6 +132,16 @@ async function apply(run: Run, batch: StreamBatch, target: StopAt, signal: Abort
   await run.persist()
   const committed = batch.transactions.at(-1)?.committedAt
   return isPast(run, position, target) || (target.time !== null && committed !== undefined && committed / 1000 >= target.time)
+}
+
+async function writeBatch(run: Run, batch: StreamBatch, signal: AbortSignal): Promise<void> {
+  try {
+    await run.sink.write(batch, signal)
+  } catch (error) {
+    if (run.options.onRowError === 'stop' || !isRowError(error) || run.midTransaction) throw error
+    await writeWithoutPoison(run, batch, error, signal)
+  }
+  run.midTransaction = batch.position === null
 }
 
 function isPast(run: Run, position: Position, target: StopAt): boolean {

@@ -1,13 +1,14 @@
 import { EMPTY_SLICES, type Barrier, type Slice, type StreamBatch } from '../model/batch.ts'
 import type { TableSchema } from '../model/schema.ts'
-import { textAt } from '../model/slice-builder.ts'
+import { carryOf } from '../model/row-view.ts'
+import { pickRows, textAt } from '../model/slice-builder.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import { countOps } from './counters.ts'
 import { fenceSlice, keyText, type TableFence } from './fence.ts'
-import { pickRows } from '../model/slice-builder.ts'
 import { projectSlice } from './project.ts'
 import type { Run } from './run.ts'
-import { transformSlices } from './transform-step.ts'
+import { quarantineBatch } from './dead-letters.ts'
+import { transformStream } from './transform-step.ts'
 
 /** A table must be read again: the stream stops at its last checkpoint and a new snapshot of the table is taken. */
 export class ReadAgain extends Error {
@@ -33,9 +34,12 @@ export async function prepareBatch(run: Run, batch: StreamBatch, signal: AbortSi
   if (run.options.schemaChanges === 'ignore') slices = slices.map((slice) => asFirstSeen(run, slice))
   if (run.fences.size > 0) slices = await fenceSlices(run, slices, batch, signal)
   for (const slice of slices) run.tally.await(slice.schema.id, { read: slice.rows })
-  if (run.options.transform !== null) slices = await transformSlices(run, slices, batch)
+  if (!run.quarantine.empty) slices = await quarantineBatch(run, slices, batch)
+  if (run.options.transform !== null) slices = await transformStream(run, run.options.transform, { ...batch, slices })
   for (const slice of slices) run.tally.await(slice.schema.id, { written: slice.rows, ...countOps(slice) })
   const kept = slices.filter((slice) => slice.rows > 0)
+  // Only where rows are told apart by their place: it costs a look at each.
+  if (run.options.transform !== null || run.options.onRowError === 'dead-letter') run.placeCarry = carryOf(batch, run.placeCarry)
   if (kept.length === 0 && batch.position === null) return null
   return { ...batch, slices: kept.length === 0 ? EMPTY_SLICES : kept, rows: kept.reduce((sum, slice) => sum + slice.rows, 0) }
 }

@@ -188,6 +188,12 @@ describe('the way back', () => {
     assert.deepEqual(back({ ...moved, after: less }, moved), { op: 2, kind: 1, after: ['2', undefined, null, undefined], before: ['1', undefined, undefined, undefined] })
   })
 
+  test('a key column that was not sent stays so, as long as the old image has it', () => {
+    const [large] = changesOf(batchOf([{ number: 1, changes: [update(people, [undefined, 'x', null, null], ['1', null, null, null])] }])) as [Change]
+    assert.deepEqual(back(large, large), { op: 2, kind: 1, after: [undefined, 'x', null, null], before: ['1', undefined, undefined, undefined] })
+    assert.throws(() => back({ ...large, before: null }, large), RowError)
+  })
+
   test('an incomplete full image is one of the key', () => {
     const full = { ...moved, before: { id: 1n, name: 'x' }, beforeKind: 'full' as const }
     assert.deepEqual(back(full, moved), { op: 2, kind: 1, after: ['2', undefined, null, '1'], before: ['1', undefined, undefined, undefined] })

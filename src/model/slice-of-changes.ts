@@ -135,7 +135,8 @@ export class SliceEncoder {
     const image = source === null ? null : imageOf(source, false)
     for (let column = 0; column < columns.length; column++) {
       const value = ownValue(after, columns[column]!.name)
-      if (this.#isKey[column]) this.#requireKey(column, value)
+      // A large key column that did not change is not sent; the old image holds it.
+      if (this.#isKey[column]) this.#requireKey(column, value === UNCHANGED && before !== null ? ownValue(before, columns[column]!.name) : value)
       if (value === undefined) this.#lengths[column] = op === 'update' ? UNCHANGED_VALUE : NULL_VALUE
       else this.#cell(column, value, image, this.#starts, this.#lengths)
     }

@@ -24,8 +24,9 @@ export interface LoggerOptions {
   readonly secrets: ReadonlySet<string>
 }
 
-// Greedy up to the last @ of the word: a password that was not encoded may hold / and @ itself.
-const PASSWORD_IN_URI = /([a-z][a-z0-9+.-]*:\/\/[^/\s:@]*):[^\s"'`]+@/gi
+// Greedy up to the last @ of the word: a password that was not encoded may hold / and @ itself. A user may be
+// ${env:NAME}, which is no secret.
+const PASSWORD_IN_URI = /([a-z][a-z0-9+.-]*:\/\/(?:\$\{[^}]*\}|(?!\$\{)[^/\s:@])*):[^\s"'`]+@/gi
 const PASSWORD_IN_DSN = /((?:password|passwd|pwd|secret|token)\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;&]+)/gi
 /** Shorter ones would tear every line to pieces; the patterns above still take them out where they are spelt as such. */
 const SHORTEST_SECRET = 4

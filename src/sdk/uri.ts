@@ -183,9 +183,12 @@ function formatUri(uri: Omit<ConnectorUri, 'text'>, isShown: (parameter: string)
   return `${uri.scheme}://${login}${uri.host}${path}${tail}`
 }
 
-/** Encodes only what would be read otherwise: labels are for people. */
+/** Encodes only what would be read otherwise: labels are for people. References stay as they were typed. */
 function encode(text: string, special: RegExp): string {
-  return text.replace(special, (sign) => encodeURIComponent(sign.toWellFormed()))
+  return text
+    .split(/(\$\{(?:env|file):[^}]+\})/)
+    .map((run, index) => (index % 2 === 1 ? run : run.replace(special, (sign) => encodeURIComponent(sign.toWellFormed()))))
+    .join('')
 }
 
 /**

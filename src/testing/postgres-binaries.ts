@@ -46,7 +46,9 @@ export function findPostgres(major: number): PostgresBinaries {
   }
   const home = [PACKAGE_ROOT, process.cwd()].map((root) => join(root, '.tools', `pg${major}`)).find((path) => existsSync(path))
   if (home === undefined) {
-    throw new Error(`PostgreSQL ${major} is not installed; "node scripts/bootstrap.mjs --pg ${major}" fetches it, or ${variable} names a folder that holds it.`)
+    throw new Error(
+      `PostgreSQL ${major} is not installed; "node scripts/bootstrap.mjs --pg ${major}" fetches it, or ${variable} names a folder that holds it.`,
+    )
   }
   const usable = enterable(realpathSync(home), major)
   return binariesIn(join(usable, 'native', 'bin'), major, join(usable, 'templates'))

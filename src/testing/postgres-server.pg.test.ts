@@ -98,7 +98,9 @@ test('a server does not outlive the process that started it, even a killed one',
     const server = await startPostgres({ major: ${major} })
     writeSync(1, JSON.stringify([server.uri(), server.socketDir]))
     process.kill(process.pid, 'SIGKILL')`
-  const result = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program]).catch((error: { stdout: string }) => error)
+  const result = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program]).catch(
+    (error: { stdout: string }) => error,
+  )
   const [uri, folder] = JSON.parse(result.stdout) as [string, string]
   for (let tries = 0; existsSync(folder) && tries < 100; tries++) await sleep(50)
   assert.equal(existsSync(folder), false)
@@ -106,5 +108,8 @@ test('a server does not outlive the process that started it, even a killed one',
 })
 
 test('a server that cannot start says why', async () => {
-  await assert.rejects(startPostgres({ major, settings: { shared_buffers: 'many' } }), /did not start[^]*invalid value for parameter "shared_buffers"/)
+  await assert.rejects(
+    startPostgres({ major, settings: { shared_buffers: 'many' } }),
+    /did not start[^]*invalid value for parameter "shared_buffers"/,
+  )
 })

@@ -107,7 +107,9 @@ async function serverHome(account: Account | null): Promise<TempFolder> {
   const closed = account === null ? null : closedFolder(home.path)
   if (closed !== null) {
     await home[Symbol.asyncDispose]()
-    throw new Error(`PostgreSQL does not run as root but as uid ${NOBODY.uid}, which may not enter ${closed}: set TMPDIR to a folder that it may.`)
+    throw new Error(
+      `PostgreSQL does not run as root but as uid ${NOBODY.uid}, which may not enter ${closed}: set TMPDIR to a folder that it may.`,
+    )
   }
   if (account !== null) await chown(home.path, account.uid, account.gid)
   return home
@@ -273,7 +275,11 @@ class Server implements PostgresServer {
 
   async log(lines = 50): Promise<string> {
     const text = await readFile(this.#logFile, 'utf8').catch(() => '')
-    return text.split('\n').slice(-lines - 1).join('\n').trimEnd()
+    return text
+      .split('\n')
+      .slice(-lines - 1)
+      .join('\n')
+      .trimEnd()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -23,7 +23,10 @@ export async function copyTemplate(
   initOptions: readonly string[],
 ): Promise<void> {
   const options = [...INIT, ...initOptions]
-  const name = createHash('sha256').update(JSON.stringify([options, account])).digest('hex').slice(0, 12)
+  const name = createHash('sha256')
+    .update(JSON.stringify([options, account]))
+    .digest('hex')
+    .slice(0, 12)
   const template = join(binaries.templates, name)
   if (!existsSync(template)) await makeTemplate(binaries, account, template, options)
   await run('cp', ['-Rp', `${template}/.`, await ownFolder(dataDir, account)])

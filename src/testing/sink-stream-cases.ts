@@ -61,6 +61,15 @@ export const streamCases: readonly SinkCase[] = [
     },
   },
   {
+    title: 'a large key column that did not change is not sent with the new row, only with the old one',
+    async run(bench) {
+      await bench.start(lines)
+      await bench.commit(insert(lines, ['a', '1', 'x']), insert(lines, ['b', '1', 'y']))
+      await bench.commit(update(lines, ['A', '1', undefined], [null, '1', 'x']), update(lines, ['B', '2', undefined], [null, '1', 'y']))
+      await bench.expect(lines, [line('1', 'x', 'A'), line('2', 'y', 'B')])
+    },
+  },
+  {
     title: 'two keys swapped in one transaction (CASE 22)',
     async run(bench) {
       await bench.start(people)

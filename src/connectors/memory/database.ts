@@ -195,6 +195,10 @@ export class MemoryTransaction {
     this.#nextPlace = nextPlace
   }
 
+  has(id: TableId, key: Cells): boolean {
+    return this.#draft.get(id).find(key) !== undefined
+  }
+
   insert(id: TableId, cells: Cells): void {
     const table = this.#draft.get(id)
     const row = wholeRow(table.schema, cells)

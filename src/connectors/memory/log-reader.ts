@@ -3,7 +3,7 @@ import type { Transaction } from '../../model/position.ts'
 import { columnAt, type TableId, type TableSchema } from '../../model/schema.ts'
 import { textRowsToSlice, type TextRow } from '../../model/slice-builder.ts'
 import type { SourceTable, StreamRequest } from '../../sdk/source.ts'
-import { formatPosition, type Cells, type LogEntry, type LoggedTransaction } from './database.ts'
+import { formatPosition, parsePosition, type Cells, type LogEntry, type LoggedTransaction } from './database.ts'
 
 type RowEntry = Extract<LogEntry, { kind: 'row' }>
 
@@ -14,11 +14,13 @@ export class LogReader {
   readonly #wanted: Map<TableId, ReadonlySet<number>>
   readonly #keys: Map<TableId, readonly number[]>
   readonly #tables: Map<TableId, SourceTable>
+  readonly #views: StreamRequest['views']
   /** One projected schema per schema version of the log, so that rows of one version share a slice. */
   readonly #projected = new Map<TableSchema, TableSchema>()
 
   constructor(request: StreamRequest) {
     this.#maxRows = request.maxBatch.rows
+    this.#views = request.views
     this.#tables = new Map(request.tables.map((table) => [table.id, table]))
     this.#wanted = new Map(request.tables.map((table) => [table.id, new Set(table.schema.columns.map((column) => column.ordinal))]))
     this.#keys = new Map(request.tables.map((table) => [table.id, keyOrdinals(table.schema)]))
@@ -35,7 +37,7 @@ export class LogReader {
         rows.push(entry)
         continue
       }
-      const barrier = this.#barrier(entry)
+      const barrier = this.#barrier(entry, number)
       if (barrier === null) continue
       if (rows.length > 0) yield this.#rowBatch(rows, transaction)
       rows = []
@@ -58,12 +60,15 @@ export class LogReader {
     return { slices, barrier: null, transactions: [transaction], position: null, rows: entries.length, bytes }
   }
 
-  #barrier(entry: Exclude<LogEntry, RowEntry>): Barrier | null {
+  #barrier(entry: Exclude<LogEntry, RowEntry>, number: number): Barrier | null {
     if (entry.kind === 'truncate') {
       const tables = entry.schemas.filter((schema) => this.#wanted.has(schema.id)).map((schema) => this.#project(schema))
       return tables.length === 0 ? null : { kind: 'truncate', tables, cascade: false, restartIdentity: false }
     }
     if (!this.#wanted.has(entry.previous.id)) return null
+    // The table was read after this change: it has the new shape already.
+    const view = this.#views.get(entry.previous.id)
+    if (view !== undefined && number <= (parsePosition(view) ?? 0)) return null
     const previous = this.#project(entry.previous)
     this.#follow(entry)
     return { kind: 'schema', previous, schema: this.#project(entry.schema), changes: entry.changes, ambiguous: null }

@@ -4,7 +4,7 @@ import type { Position } from '../../model/position.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import type { Checkpoint } from '../../sdk/sink.ts'
 import { quoteIdentifier as quote } from '../../sdk/sql/identifiers.ts'
-import { rows, value } from './database.ts'
+import { prepareRun, rows, value } from './database.ts'
 import { CHECKPOINT_TABLE, DROPPED_TABLE, fold } from './identifiers.ts'
 
 const CHECKPOINTS = quote(CHECKPOINT_TABLE)
@@ -52,14 +52,14 @@ export function proveEpoch(db: DatabaseSync, pipeline: string, epoch: number): C
 }
 
 export function storePosition(db: DatabaseSync, pipeline: string, epoch: number, position: Position | null): void {
-  const result = db.prepare(`UPDATE ${CHECKPOINTS} SET position = ? WHERE pipeline = ? AND epoch = ?`).run(position, pipeline, epoch)
+  const result = prepareRun(db, `UPDATE ${CHECKPOINTS} SET position = ? WHERE pipeline = ? AND epoch = ?`).run(position, pipeline, epoch)
   if (Number(result.changes) !== 1) throw fenced(pipeline, epoch, null)
 }
 
 /** Forgets the pipeline; the tables go with the last one. Names what went. */
 export function removeBookkeeping(db: DatabaseSync, pipeline: string): readonly string[] {
   if (!hasBookkeeping(db)) return []
-  const removed = Number(db.prepare(`DELETE FROM ${CHECKPOINTS} WHERE pipeline = ?`).run(pipeline).changes)
+  const removed = Number(prepareRun(db, `DELETE FROM ${CHECKPOINTS} WHERE pipeline = ?`).run(pipeline).changes)
   if (value(db, `SELECT count(*) FROM ${CHECKPOINTS}`) === 0) {
     db.exec(`DROP TABLE ${CHECKPOINTS}; DROP TABLE IF EXISTS ${DROPPED}`)
     return [`table ${CHECKPOINT_TABLE}`, `table ${DROPPED_TABLE}`]
@@ -68,17 +68,17 @@ export function removeBookkeeping(db: DatabaseSync, pipeline: string): readonly 
 }
 
 export function noteDropped(db: DatabaseSync, table: string, column: string): void {
-  db.prepare(`INSERT INTO ${DROPPED} (table_name, column_name) VALUES (?, ?) ON CONFLICT DO NOTHING`).run(fold(table), fold(column))
+  prepareRun(db, `INSERT INTO ${DROPPED} (table_name, column_name) VALUES (?, ?) ON CONFLICT DO NOTHING`).run(fold(table), fold(column))
 }
 
 /** Whether the column is what the source left behind; forgets it. */
 export function takeDropped(db: DatabaseSync, table: string, column: string): boolean {
-  return Number(db.prepare(`DELETE FROM ${DROPPED} WHERE table_name = ? AND column_name = ?`).run(fold(table), fold(column)).changes) === 1
+  return Number(prepareRun(db, `DELETE FROM ${DROPPED} WHERE table_name = ? AND column_name = ?`).run(fold(table), fold(column)).changes) === 1
 }
 
 /** The table was dropped with all its columns. */
 export function forgetDropped(db: DatabaseSync, table: string): void {
-  db.prepare(`DELETE FROM ${DROPPED} WHERE table_name = ?`).run(fold(table))
+  prepareRun(db, `DELETE FROM ${DROPPED} WHERE table_name = ?`).run(fold(table))
 }
 
 function hasBookkeeping(db: DatabaseSync): boolean {

@@ -1,4 +1,4 @@
-import type { DatabaseSync, SQLInputValue, SQLOutputValue } from 'node:sqlite'
+import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from 'node:sqlite'
 import { statSync } from 'node:fs'
 import { TailraceError } from '../../sdk/errors.ts'
 import type { SqliteConfig } from './config.ts'
@@ -40,6 +40,16 @@ function prepareWriter(db: DatabaseSync, config: SqliteConfig): void {
   const encoding = value(db, 'PRAGMA encoding')
   // Text is bound as UTF-8 bytes and cast: in a UTF-16 file the same bytes would be other letters.
   if (encoding !== 'UTF-8') throw new TailraceError('SCHEMA_UNSUPPORTED', `the database is encoded in ${String(encoding)}, expected UTF-8`, { hint: 'name another file' })
+}
+
+/**
+ * A statement to be run, not read. With BigInts: `run` gives the last rowid along with the count, and Node 26 throws where
+ * that is no safe number, after the row was written.
+ */
+export function prepareRun(db: DatabaseSync, sql: string): StatementSync {
+  const statement = db.prepare(sql)
+  statement.setReadBigInts(true)
+  return statement
 }
 
 /** A second connection, which sees committed rows only. The file must exist. */

@@ -6,6 +6,7 @@ import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import { evolutionSteps, type EvolutionStep } from '../../sdk/sql/evolve.ts'
 import { quoteIdentifier as quote } from '../../sdk/sql/identifiers.ts'
 import { noteDropped, takeDropped } from './bookkeeping.ts'
+import { prepareRun } from './database.ts'
 import { affinity, deletedColumn, findColumn, hasColumn, keyIndexName, literal, readIndexes, readTable, takes, writableColumns, type ExistingTable, type Shape } from './ddl.ts'
 import { CellEncoder, isTextEncoding, placeholder } from './encode.ts'
 import { fold } from './identifiers.ts'
@@ -97,7 +98,7 @@ function addColumn(db: DatabaseSync, name: string, column: Column, shape: Shape)
   // Floats are written row by row: a literal might be read as the neighbouring double, and -0.0 as 0.
   const byDefault = missing !== null && type.encoding !== Encoding.float
   db.exec(`ALTER TABLE ${quote(name)} ADD COLUMN ${quote(column.name)} ${type.declared}${byDefault ? ` DEFAULT ${literal(missing, isTextEncoding(type.encoding))}` : ''}`)
-  if (missing !== null && !byDefault) db.prepare(`UPDATE ${quote(name)} SET ${quote(column.name)} = ${placeholder(type.encoding)}`).run(missing)
+  if (missing !== null && !byDefault) prepareRun(db, `UPDATE ${quote(name)} SET ${quote(column.name)} = ${placeholder(type.encoding)}`).run(missing)
 }
 
 /** A type of another storage class, or a key that the table's own contradicts: only a new table can have those. */

@@ -3,6 +3,7 @@ import { TailraceError } from '../../sdk/errors.ts'
 import type { SinkTable } from '../../sdk/sink.ts'
 import type { Chunk } from '../../sdk/source.ts'
 import { quoteIdentifier as quote } from '../../sdk/sql/identifiers.ts'
+import { prepareRun } from './database.ts'
 import type { Shape } from './ddl.ts'
 import { CellEncoder, placeholder } from './encode.ts'
 import { tableName } from './identifiers.ts'
@@ -25,7 +26,7 @@ export function deleteRange(db: DatabaseSync, table: SinkTable, chunk: Chunk, sh
   const { encoding } = sqliteType(column.type, shape.decimals)
   const bounds = [bound(column.name, encoding, '>=', range.from), bound(column.name, encoding, '<', range.to)].filter((each) => each !== null)
   const where = bounds.length === 0 ? '' : ` WHERE ${bounds.map((each) => each.sql).join(' AND ')}`
-  db.prepare(`DELETE FROM ${name}${where}`).run(...bounds.flatMap((each) => each.values))
+  prepareRun(db, `DELETE FROM ${name}${where}`).run(...bounds.flatMap((each) => each.values))
 }
 
 function bound(column: string, encoding: EncodingCode, comparison: '>=' | '<', text: string | null): { sql: string; values: readonly SQLInputValue[] } | null {

@@ -2,6 +2,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { isWritable, type Column, type TableSchema } from '../../model/schema.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import { quoteIdentifier as quote } from '../../sdk/sql/identifiers.ts'
+import { prepareRun } from './database.ts'
 import type { Shape } from './ddl.ts'
 import { isTextEncoding, placeholder } from './encode.ts'
 import { rowidName } from './identifiers.ts'
@@ -63,35 +64,32 @@ export class TableStatements {
   }
 
   get insert(): StatementSync {
-    return (this.#insert ??= this.#db.prepare(this.#insertSql(1)))
+    return (this.#insert ??= prepareRun(this.#db, this.#insertSql(1)))
   }
 
   get insertMany(): StatementSync {
-    return (this.#insertMany ??= this.#db.prepare(this.#insertSql(this.rowsPerInsert)))
+    return (this.#insertMany ??= prepareRun(this.#db, this.#insertSql(this.rowsPerInsert)))
   }
 
   /** Parameters: the row's key, or all its columns where the table has none. */
   get delete(): StatementSync {
     const sql = this.softDeletes ? `UPDATE ${quote(this.name)} SET ${quote(DELETED_COLUMN)} = 1 WHERE ${this.#where()}` : `DELETE FROM ${quote(this.name)} WHERE ${this.#where()}`
-    return (this.#delete ??= this.#db.prepare(sql))
+    return (this.#delete ??= prepareRun(this.#db, sql))
   }
 
   /** The row at a key with every column of the table, ghosts included, integers as BigInt: for parking. */
   get select(): StatementSync {
-    if (this.#select !== null) return this.#select
-    this.#select = this.#db.prepare(`SELECT * FROM ${quote(this.name)} WHERE ${matchColumns(this.key)}`)
-    this.#select.setReadBigInts(true)
-    return this.#select
+    return (this.#select ??= prepareRun(this.#db, `SELECT * FROM ${quote(this.name)} WHERE ${matchColumns(this.key)}`))
   }
 
   /** Takes the row at a key away for good, ghost or not. */
   get erase(): StatementSync {
-    return (this.#erase ??= this.#db.prepare(`DELETE FROM ${quote(this.name)} WHERE ${matchColumns(this.key)}`))
+    return (this.#erase ??= prepareRun(this.#db, `DELETE FROM ${quote(this.name)} WHERE ${matchColumns(this.key)}`))
   }
 
   /** Puts a row back that `select` gave: `names` are all columns of the table. */
   restore(names: readonly string[]): StatementSync {
-    return (this.#restore ??= this.#db.prepare(`INSERT INTO ${quote(this.name)} (${names.map(quote).join(', ')}) VALUES (${names.map(() => '?').join(', ')})`))
+    return (this.#restore ??= prepareRun(this.#db, `INSERT INTO ${quote(this.name)} (${names.map(quote).join(', ')}) VALUES (${names.map(() => '?').join(', ')})`))
   }
 
   /** UPDATE of the columns whose letter in `mask` is `1`, one letter per column. Without any it still finds the row. */
@@ -102,7 +100,7 @@ export class TableStatements {
     const columns = this.columns.filter((_, i) => mask.charCodeAt(i) === 0x31)
     const first = quote((this.columns[0] ?? this.key[0])!.name)
     const sets = columns.length === 0 ? `${first} = ${first}` : columns.map((column) => `${quote(column.name)} = ${placeholder(column.encoding)}`).join(', ')
-    const made = { statement: this.#db.prepare(`UPDATE ${quote(this.name)} SET ${sets} WHERE ${this.#where()}`), columns }
+    const made = { statement: prepareRun(this.#db, `UPDATE ${quote(this.name)} SET ${sets} WHERE ${this.#where()}`), columns }
     this.#updates.set(mask, made)
     return made
   }
@@ -118,7 +116,7 @@ export class TableStatements {
     const columns = this.columns.filter((_, i) => mask.charCodeAt(i) === 0x31)
     const values = this.columns.map((column, i) => (mask.charCodeAt(i) === 0x31 ? placeholder(column.encoding) : quote(column.name)))
     const names = this.columns.map((column) => quote(column.name)).join(', ')
-    const made = { statement: this.#db.prepare(`INSERT INTO ${quote(this.name)} (${names}) SELECT ${values.join(', ')} FROM ${quote(this.name)} WHERE ${this.#where()}`), columns }
+    const made = { statement: prepareRun(this.#db, `INSERT INTO ${quote(this.name)} (${names}) SELECT ${values.join(', ')} FROM ${quote(this.name)} WHERE ${this.#where()}`), columns }
     this.#copies.set(mask, made)
     return made
   }

@@ -56,7 +56,7 @@ async function checkBookkeeping(session: SinkSession, config: PostgresConfig): P
   const schema = quoteLiteral(quoteIdentifier(config.schema))
   const [row = []] = await session.connection.rows(
     `SELECT to_regnamespace(${schema}) IS NOT NULL, has_database_privilege(current_database(), 'CREATE'), quote_ident(current_database()), quote_ident(current_user),
-            CASE WHEN to_regnamespace(${schema}) IS NOT NULL THEN has_schema_privilege(${schema}::regnamespace, 'CREATE, USAGE') END,
+            has_schema_privilege(to_regnamespace(${schema})::oid, 'CREATE') AND has_schema_privilege(to_regnamespace(${schema})::oid, 'USAGE'),
             to_regclass(${quoteLiteral(`${quoteIdentifier(config.schema)}.checkpoints`)}) IS NOT NULL`,
   )
   const [exists, mayCreate, database, role, mayUse, hasTable] = row
@@ -75,7 +75,7 @@ async function checkNamespaces(session: SinkSession, tables: readonly SinkTable[
     const schema = quoteLiteral(quoteIdentifier(name))
     const [row = []] = await session.connection.rows(
       `SELECT to_regnamespace(${schema}) IS NOT NULL, has_database_privilege(current_database(), 'CREATE'), quote_ident(current_database()), quote_ident(current_user),
-              CASE WHEN to_regnamespace(${schema}) IS NOT NULL THEN has_schema_privilege(${schema}::regnamespace, 'CREATE') AND has_schema_privilege(${schema}::regnamespace, 'USAGE') END`,
+              has_schema_privilege(to_regnamespace(${schema})::oid, 'CREATE') AND has_schema_privilege(to_regnamespace(${schema})::oid, 'USAGE')`,
     )
     const [exists, mayCreate, database, role, mayUse] = row
     if (exists !== 't' && mayCreate !== 't') problems.push({ severity: 'error', code: 'NOT_ALLOWED', message: `${role} may not make the schema ${name}`, hint: `GRANT CREATE ON DATABASE ${database} TO ${role};` })

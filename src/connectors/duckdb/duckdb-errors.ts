@@ -1,0 +1,76 @@
+import { TailraceError, type ErrorCode, type ErrorDetails } from '../../sdk/errors.ts'
+
+/**
+ * DuckDB's error classes, the words before the first colon of its messages: `Conversion Error: Could not convert …`.
+ * The text behind often quotes the row, so it is shown only for classes that cannot (errors never hold a row value).
+ */
+export type DuckDbErrorKind = 'memory' | 'value' | 'constraint' | 'conflict' | 'held' | 'disk' | 'broken' | 'shape' | 'interrupted' | 'other'
+
+const KINDS: readonly (readonly [pattern: RegExp, kind: DuckDbErrorKind])[] = [
+  [/^Out of Memory Error/, 'memory'],
+  [/^(Conversion|Invalid Input|Out of Range) Error/, 'value'],
+  [/^Constraint Error/, 'constraint'],
+  // "Conflict on tuple deletion!", "Failed to commit: …"; also "Current transaction is aborted".
+  [/^TransactionContext Error/, 'conflict'],
+  [/^IO Error: Could not set lock/, 'held'],
+  [/^IO Error.*(No space left|disk|write)/i, 'disk'],
+  [/^(FATAL|INTERNAL) Error|database has been invalidated/i, 'broken'],
+  [/^(Catalog|Binder|Dependency) Error/, 'shape'],
+  [/^INTERRUPT Error/, 'interrupted'],
+]
+
+export function kindOf(error: unknown): DuckDbErrorKind {
+  const message = error instanceof Error ? error.message : String(error)
+  return KINDS.find(([pattern]) => pattern.test(message))?.[1] ?? 'other'
+}
+
+/** The first line, without the statement that DuckDB repeats below it. Only for kinds that quote no row. */
+function firstLine(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? ''
+}
+
+/** Our error for one of DuckDB's. `doing`: `writing to public.orders`. */
+export function translate(error: unknown, doing: string, path?: string): TailraceError {
+  if (error instanceof TailraceError) return error
+  const at: ErrorDetails = path === undefined ? {} : { path }
+  const make = (code: ErrorCode, what: string, details: ErrorDetails = {}): TailraceError => new TailraceError(code, `${doing}: ${what}`, { ...at, ...details })
+  const kind = kindOf(error)
+  switch (kind) {
+    case 'value':
+      return make('ROW_REJECTED', 'a value does not fit its column', { hint: 'keep the column as text: --sink.text-columns <table>.<column>' })
+    case 'constraint':
+      return make('ROW_REJECTED', 'a row breaks a constraint of the target table', { hint: 'drop the constraint: a copy needs none' })
+    case 'memory':
+      return make('SINK_FAILED', 'DuckDB ran out of its memory limit', { cause: plainCause(error) })
+    case 'conflict':
+      return make('SINK_FAILED', 'another transaction in this process changed the same rows', { cause: plainCause(error) })
+    case 'held':
+      return heldByProcess(error, doing, at)
+    case 'disk':
+      return make('ENVIRONMENT', `DuckDB could not write: ${firstLine(error)}`, { hint: 'free disk space, or move the file' })
+    case 'shape':
+      return make('SCHEMA_CHANGED', `the target is not as it was left: ${firstLine(error)}`, { hint: 'tailrace resnapshot, or --if-exists replace' })
+    case 'interrupted':
+      return make('ABORTED', 'given up on request')
+    case 'broken':
+    case 'other':
+      return make('SINK_FAILED', firstLine(error), { cause: plainCause(error) })
+    default:
+      return kind satisfies never
+  }
+}
+
+/** `Conflicting lock is held in /usr/bin/python3.11 (PID 4711)`. */
+function heldByProcess(error: unknown, doing: string, at: ErrorDetails): TailraceError {
+  const found = /held in (.+) \(PID (\d+)\)/.exec(firstLine(error))
+  const holder = found === null ? 'another process' : `process ${found[2]} (${found[1]})`
+  return new TailraceError('HELD', `${doing}: the file is held by ${holder}; DuckDB lets one process open it while it is written`, {
+    ...at,
+    hint: found === null ? 'end the other process' : `end it, or wait: kill ${found[2]}`,
+  })
+}
+
+/** A cause that says DuckDB's class and first line, not the statement. */
+function plainCause(error: unknown): Error {
+  return new Error(firstLine(error))
+}
