@@ -22,6 +22,8 @@ export interface Io {
   onSignal(listener: (signal: string) => void): Disposable
   /** Calls at the end of the process, however it ends: to put a terminal back. */
   onExit(listener: () => void): Disposable
+  /** Calls for what nobody caught: Node itself would print it with every secret that is in it. */
+  onCrash(listener: (error: unknown) => void): Disposable
   /** The work is over: the process is to end soon, whatever still keeps it alive. */
   finish(code: number): void
   /** Ends the process at once. */
@@ -48,6 +50,7 @@ export function processIo(): Io {
       process.on('exit', listener)
       return { [Symbol.dispose]: () => process.off('exit', listener) }
     },
+    onCrash,
     finish: (code) => void setTimeout(() => process.exit(code), LINGER_MS).unref(),
     exit: (code) => process.exit(code),
     setTitle: (title) => {
@@ -61,6 +64,17 @@ function onSignal(listener: (signal: string) => void): Disposable {
   return {
     [Symbol.dispose]: () => {
       for (const signal of SIGNALS) process.off(signal, listener)
+    },
+  }
+}
+
+function onCrash(listener: (error: unknown) => void): Disposable {
+  process.on('uncaughtException', listener)
+  process.on('unhandledRejection', listener)
+  return {
+    [Symbol.dispose]: () => {
+      process.off('uncaughtException', listener)
+      process.off('unhandledRejection', listener)
     },
   }
 }

@@ -157,15 +157,42 @@ test('an option follows its URI, stands in it, or names its side', async () => {
 })
 
 test('both ends may have the same options', async () => {
-  const { source, sink } = await asked(['toy://a', '--box', 'one', '--shiny', 'toy://b', '--box', 'two', '--schema', 's', '--labels', 'x', '--labels', 'y,z'])
+  const { source, sink } = await asked([
+    'toy://a',
+    '--box',
+    'one',
+    '--shiny',
+    'toy://b',
+    '--box',
+    'two',
+    '--schema',
+    's',
+    '--labels',
+    'x',
+    '--labels',
+    'y,z',
+  ])
   assert.deepEqual([source.config['box'], source.config['shiny'], sink.config['box'], sink.config['shiny']], ['one', true, 'two', false])
   assert.deepEqual(sink.config['labels'], ['x', 'y', 'z'])
 })
 
 test('values are read by the schema', async () => {
-  const { source } = await asked(['toy://me@h/b', '--buffer-size', '2MB', '--patience', '2m', '--no-shiny', '--sslmode', 'require', '/dev/well'])
+  const { source } = await asked([
+    'toy://me@h/b',
+    '--buffer-size',
+    '2MB',
+    '--patience',
+    '2m',
+    '--no-shiny',
+    '--sslmode',
+    'require',
+    '/dev/well',
+  ])
   const { bufferSize, patience, shiny, sslMode, user, box } = source.config as Record<string, unknown>
-  assert.deepEqual({ bufferSize, patience, shiny, sslMode, user, box }, { bufferSize: 2 * 2 ** 20, patience: 120, shiny: false, sslMode: 'require', user: 'me', box: 'b' })
+  assert.deepEqual(
+    { bufferSize, patience, shiny, sslMode, user, box },
+    { bufferSize: 2 * 2 ** 20, patience: 120, shiny: false, sslMode: 'require', user: 'me', box: 'b' },
+  )
 })
 
 test('a value may begin with a dash where it is no option, and anything after =', async () => {
@@ -174,10 +201,18 @@ test('a value may begin with a dash where it is no option, and anything after ='
 })
 
 test('flag > parameter of the URI > the URI > environment > default', async () => {
-  const all = { TAILRACE_SOURCE_BOX: 'from env', TAILRACE_SOURCE_SLOT: 'env', TAILRACE_SOURCE_BUFFER_SIZE: '1MB', TAILRACE_SOURCE_USER: 'env' }
+  const all = {
+    TAILRACE_SOURCE_BOX: 'from env',
+    TAILRACE_SOURCE_SLOT: 'env',
+    TAILRACE_SOURCE_BUFFER_SIZE: '1MB',
+    TAILRACE_SOURCE_USER: 'env',
+  }
   const { source } = await asked(['toy://me@h/path?box=param&slot=param', '--slot', 'flag', '/dev/well'], all)
   const { slot, box, user, bufferSize, patience } = source.config as Record<string, unknown>
-  assert.deepEqual({ slot, box, user, bufferSize, patience }, { slot: 'flag', box: 'param', user: 'me', bufferSize: 2 ** 20, patience: 300 })
+  assert.deepEqual(
+    { slot, box, user, bufferSize, patience },
+    { slot: 'flag', box: 'param', user: 'me', bufferSize: 2 ** 20, patience: 300 },
+  )
   const own = { TAILRACE_IF_EXISTS: 'append', TAILRACE_WORKERS: '2', TAILRACE_FOLLOW: 'yes', TAILRACE_TABLES: 'a,b', TAILRACE_NAME: 'env' }
   const pipeline = await asked(['toy://h', '/dev/well', '--workers', '3', '--no-follow'], own)
   assert.deepEqual([pipeline.ifExists, pipeline.workers, pipeline.mode.kind, pipeline.name], ['append', 3, 'copy', 'env'])
@@ -193,7 +228,11 @@ test('ends come from the environment where the line does not name them', async (
   assert.deepEqual(await labels([]), ['toy://from-env', '/dev/well', 'env_slot'])
   assert.deepEqual(await labels(['toy://other']), ['toy://other', '/dev/well', ''])
   assert.deepEqual(await labels(['--sink', 'toy://other']), ['toy://from-env', 'toy://other', 'env_slot'])
-  assert.deepEqual(await labels(['--source.slot', 'flag'], { ...env, TAILRACE_SOURCE: 'toy://from-env' }), ['toy://from-env', '/dev/well', 'flag'])
+  assert.deepEqual(await labels(['--source.slot', 'flag'], { ...env, TAILRACE_SOURCE: 'toy://from-env' }), [
+    'toy://from-env',
+    '/dev/well',
+    'flag',
+  ])
   assert.deepEqual(await labels(['--slot', 'flag'], { ...env, TAILRACE_SOURCE: 'toy://from-env' }), ['toy://from-env', '/dev/well', 'flag'])
   // Only the source is known otherwise: the single URI is the sink.
   assert.deepEqual(await labels(['toy://sink'], { TAILRACE_SOURCE: 'toy://from-env' }), ['toy://from-env', 'toy://sink', ''])
@@ -203,7 +242,20 @@ test('options of sync reach the engine', async () => {
   const line = [
     ...['--follow', 'toy://h', '/dev/well', '--tables', 'a,"B,c".*', '--tables', 'd', '--map', 'a=x.y', '--map', '"q=r"=z'],
     ...['--columns', 'a=id,"we,ird"', '--exclude', 'a.b,s.t.u', '--where', "a=total > 0 AND note = 'x=y, z'", '--key', 's.t=a,b'],
-    ...['--if-exists', 'append', '--schema-changes', 'stop', '--deletes', 'soft', '--on-error', 'dead-letter', '--workers', '7', '--name', 'shop'],
+    ...[
+      '--if-exists',
+      'append',
+      '--schema-changes',
+      'stop',
+      '--deletes',
+      'soft',
+      '--on-error',
+      'dead-letter',
+      '--workers',
+      '7',
+      '--name',
+      'shop',
+    ],
   ]
   const pipeline = await asked(line)
   assert.deepEqual(pipeline.selection, {
@@ -213,11 +265,27 @@ test('options of sync reach the engine', async () => {
     where: new Map([['a', "total > 0 AND note = 'x=y, z'"]]),
     keys: new Map([['s.t', ['a', 'b']]]),
   })
-  assert.deepEqual([...pipeline.map], [['a', 'x.y'], ['"q=r"', 'z']])
+  assert.deepEqual(
+    [...pipeline.map],
+    [
+      ['a', 'x.y'],
+      ['"q=r"', 'z'],
+    ],
+  )
   const { name, mode, ifExists, schemaChanges, deletes, onRowError, workers, snapshot, transform } = pipeline
   assert.deepEqual(
     { name, mode, ifExists, schemaChanges, deletes, onRowError, workers, snapshot, transform },
-    { name: 'shop', mode: { kind: 'follow' }, ifExists: 'append', schemaChanges: 'stop', deletes: 'soft', onRowError: 'dead-letter', workers: 7, snapshot: 'initial', transform: null },
+    {
+      name: 'shop',
+      mode: { kind: 'follow' },
+      ifExists: 'append',
+      schemaChanges: 'stop',
+      deletes: 'soft',
+      onRowError: 'dead-letter',
+      workers: 7,
+      snapshot: 'initial',
+      transform: null,
+    },
   )
 })
 
@@ -246,7 +314,10 @@ test('--json prints exactly one object on stdout, also when it fails', async () 
   assert.equal(done.out.trimEnd().split('\n').length, 1)
   assert.match(done.err, /1,234/)
   const wrong = await run(io, ['sync', 'toy://h', '--json', '/dev/well', '--folow'])
-  assert.deepEqual(JSON.parse(wrong.out), { ok: false, problems: [{ severity: 'error', code: 'USAGE', message: 'there is no option `--folow` for sync', hint: 'did you mean `--follow`?' }] })
+  assert.deepEqual(JSON.parse(wrong.out), {
+    ok: false,
+    problems: [{ severity: 'error', code: 'USAGE', message: 'there is no option `--folow` for sync', hint: 'did you mean `--follow`?' }],
+  })
   const byVariable = await run(new TestIo(tmp.path, { TAILRACE_JSON: 'true' }), ['sync'])
   assert.equal(JSON.parse(byVariable.out).ok, false)
 })
@@ -256,8 +327,19 @@ test('exit codes follow the catalogue', async () => {
   const codes = { SINK_FAILED: 1, CONFIG: 2, HELD: 3, DIFFERENT: 4, BUG: 1 } as const
   for (const [code, exit] of Object.entries(codes) as ['HELD', 1 | 2 | 3 | 4][]) {
     const thrown = fakeEngine({ run: () => Promise.reject(new TailraceError(code, 'it is so', { hint: 'do this' })) })
-    const told = fakeEngine({ run: async () => fakeReport({ ok: false, state: 'failed', problems: [{ severity: 'warning', code: 'CONFIG', message: 'w' }, { code, message: 'it is so' }] }) })
-    for (const engine of [thrown, told]) assert.equal((await run(new TestIo(tmp.path), ['sync', 'toy://h', '/dev/well'], { engine })).code, exit, code)
+    const told = fakeEngine({
+      run: async () =>
+        fakeReport({
+          ok: false,
+          state: 'failed',
+          problems: [
+            { severity: 'warning', code: 'CONFIG', message: 'w' },
+            { code, message: 'it is so' },
+          ],
+        }),
+    })
+    for (const engine of [thrown, told])
+      assert.equal((await run(new TestIo(tmp.path), ['sync', 'toy://h', '/dev/well'], { engine })).code, exit, code)
   }
   const silent = fakeEngine({ run: async () => fakeReport({ ok: false, state: 'failed' }) })
   assert.equal((await run(new TestIo(tmp.path), ['sync', 'toy://h', '/dev/well'], { engine: silent })).code, 1)
@@ -278,7 +360,11 @@ test('help and version go to stdout and touch nothing', async () => {
   const io = new TestIo(tmp.path, { TAILRACE_IF_EXISTS: 'nonsense' })
   const overview = await run(io, ['--help'])
   for (const name of COMMAND_SPECS.keys()) assert.match(overview.out, new RegExp(`^  ${name} `, 'm'))
-  for (const args of [['sync', '--help'], ['help', 'sync'], ['sync', 'nonsense://', '-h']]) {
+  for (const args of [
+    ['sync', '--help'],
+    ['help', 'sync'],
+    ['sync', 'nonsense://', '-h'],
+  ]) {
     const page = await run(io, args)
     assert.equal(page.code, 0)
     assert.match(page.out, /^Usage: tailrace sync/)
@@ -311,7 +397,10 @@ test('the connectors and their options', async () => {
   assert.match(page.out, /--host +text +required/)
   assert.match(page.out, /--schema .*\[sink only\]/)
   const json = JSON.parse((await run(io, ['connectors', 'toy', '--json'])).out) as { options: { name: string; secret: boolean }[] }
-  assert.deepEqual(json.options.filter((option) => option.secret).map((option) => option.name), ['password'])
+  assert.deepEqual(
+    json.options.filter((option) => option.secret).map((option) => option.name),
+    ['password'],
+  )
 })
 
 test('a plan is text on stdout, or an object', async () => {
@@ -319,7 +408,8 @@ test('a plan is text on stdout, or an object', async () => {
   const io = new TestIo(tmp.path)
   const text = await run(io, ['plan', 'toy://h', '/dev/well', '--name', 'shop'])
   assert.equal(text.code, 0, text.err)
-  for (const part of ['shop', 'at-least-once', 'public.a', 'CREATE TABLE a ()', 'b is not copied', 'slot s', 'no deletes']) assert.ok(text.out.includes(part), part)
+  for (const part of ['shop', 'at-least-once', 'public.a', 'CREATE TABLE a ()', 'b is not copied', 'slot s', 'no deletes'])
+    assert.ok(text.out.includes(part), part)
   assert.equal(JSON.parse((await run(io, ['plan', 'toy://h', '/dev/well', '--json'])).out).ok, true)
   assert.ok(!existsSync(tmp.join('.tailrace')), 'a plan made a state')
 })
@@ -337,10 +427,17 @@ test('a transform is loaded from a module, and told apart from what is none', as
   }
   for (const [name, text] of Object.entries(files)) await writeFile(tmp.join(name), text)
   const engine = fakeEngine()
-  const load = (file: string): ReturnType<typeof run> => run(new TestIo(tmp.path), ['sync', 'toy://h', '/dev/well', '--state', 'memory:', '--transform', file], { engine })
+  const load = (file: string): ReturnType<typeof run> =>
+    run(new TestIo(tmp.path), ['sync', 'toy://h', '/dev/well', '--state', 'memory:', '--transform', file], { engine })
   assert.equal((await load('good.ts')).code, 0)
   assert.equal(typeof engine.pipelines[0]!.transform, 'function')
-  const wrong = { 'default.ts': /default function/, 'near.ts': /exports `tranform`/, 'broken.ts': /cannot be loaded: SyntaxError/, 'enum.ts': /no enum/, 'throws.js': /at import/ }
+  const wrong = {
+    'default.ts': /default function/,
+    'near.ts': /exports `tranform`/,
+    'broken.ts': /cannot be loaded: SyntaxError/,
+    'enum.ts': /no enum/,
+    'throws.js': /at import/,
+  }
   for (const [file, message] of Object.entries(wrong)) {
     const { code, err } = await load(file)
     assert.equal(code, 2, file)

@@ -1,5 +1,6 @@
 import { connectors } from '../connectors/index.ts'
 import { References } from '../sdk/config/references.ts'
+import { TailraceError } from '../sdk/errors.ts'
 import type { LogLevel } from '../sdk/logger.ts'
 import { engine as realEngine, type Engine } from '../library/engine.ts'
 import { Arguments } from './arguments.ts'
@@ -18,18 +19,36 @@ export interface Parts {
 
 /** Runs one command; gives the exit code, which the caller sets. Never throws. */
 export async function main(args: readonly string[], io: Io = processIo(), parts: Parts = {}): Promise<number> {
-  const code = await run(args, io, parts)
-  io.finish(code)
-  return code
-}
-
-async function run(args: readonly string[], io: Io, parts: Parts): Promise<number> {
   // Before anything else: arguments may hold a password, and `ps` shows them to everybody.
   io.setTitle('tailrace')
   const references = new References({ variables: io.variables })
   keepSecretVariables(io.variables, references)
   const glance = glanceAt(args, io.variables)
   const output = new Output(io, glance.manner, references.secrets)
+  let told = false
+  const fail = (error: unknown): void => {
+    if (told) return
+    told = true
+    io.exit(output.failure(error))
+  }
+  using _crash = io.onCrash(fail)
+  // When nothing is left to wait for, Node ends in silence and with success, whatever we still wait for.
+  using _end = io.onExit(() => fail(new TailraceError('ABORTED', 'the process ended before the work was done')))
+  const code = await run(args, { io, parts, references, glance, output })
+  told = true
+  io.finish(code)
+  return code
+}
+
+interface Prepared {
+  readonly io: Io
+  readonly parts: Parts
+  readonly references: References
+  readonly glance: Glance
+  readonly output: Output
+}
+
+async function run(args: readonly string[], { io, parts, references, glance, output }: Prepared): Promise<number> {
   try {
     if (glance.version) return await printVersion(io)
     if (glance.help || args.length === 0) return await printHelp(io, glance.command, args.length > 0)

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { watch, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { test } from 'node:test'
 import { tempFolder } from '../testing/temp-folder.ts'
@@ -17,7 +18,10 @@ interface Running {
 }
 
 function start(behaviour: string, args: readonly string[], cwd: string, env: Record<string, string> = {}): Running {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SCRIPT, behaviour, ...args], { cwd, env: { ...process.env, ...env } })
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SCRIPT, behaviour, ...args], {
+    cwd,
+    env: { ...process.env, ...env },
+  })
   const output = { out: '', err: '' }
   child.stdout.on('data', (data: Buffer) => {
     output.out += data.toString()
@@ -79,22 +83,44 @@ test('no secret of the command line is in what ps shows', { skip: process.platfo
 test('a reader that goes away breaks nothing', async () => {
   await using tmp = await tempFolder()
   const script = `node() { "$NODE" --disable-warning=ExperimentalWarning "$@"; }; node "$SCRIPT" none connectors toy | head -n 1; echo "code \${PIPESTATUS[0]}"; node "$SCRIPT" none sync toy://h /dev/well --json >&-; echo "code $?"; node "$SCRIPT" none sync toy://h /dev/well 2>&-; echo "code $?"`
-  const text = execFileSync('bash', ['-c', script], { cwd: tmp.path, env: { ...process.env, NODE: process.execPath, SCRIPT }, stdio: ['ignore', 'pipe', 'ignore'] }).toString()
+  const text = execFileSync('bash', ['-c', script], {
+    cwd: tmp.path,
+    env: { ...process.env, NODE: process.execPath, SCRIPT },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  }).toString()
   assert.equal(text, 'Toy (source, sink)\ncode 0\ncode 0\ncode 0\n')
 })
 
 test('a pipe that closes in the middle of a run does not end it', async () => {
   await using tmp = await tempFolder()
-  const running = start('follow', ['sync', 'toy://h', '/dev/well', '--follow', '--json', '--progress', 'json'], tmp.path)
-  await running.seen(/"event":"progress"/)
+  const running = start('chat', ['sync', 'toy://h', '/dev/well', '--follow', '--json'], tmp.path)
+  await running.seen(/tick/)
   running.child.stderr!.destroy()
   running.child.stdout!.destroy()
-  // It must write into the closed pipes before it is stopped, which only shows in its exit code.
-  const before = Date.now()
-  while (Date.now() - before < 1300 && running.child.exitCode === null) await new Promise((resolve) => setImmediate(resolve))
-  assert.equal(running.child.exitCode, null)
+  const changes = watch(tmp.path)[Symbol.asyncIterator]()
+  let change = changes.next()
+  await writeFile(tmp.join('closed'), '')
+  while ((await change).value?.filename !== 'still-alive') change = changes.next()
+  await changes.return?.()
   running.child.kill('SIGTERM')
   assert.equal(await running.ended(), 0)
+})
+
+test('what nobody caught is told without secrets, and fails', async () => {
+  await using tmp = await tempFolder()
+  const running = start('crash', ['sync', 'toy://me:hunter2@h/b', '/dev/well', '--log-level', 'debug'], tmp.path)
+  assert.equal(await running.ended(), 1)
+  assert.match(running.output.err, /error: unexpected: spilt/)
+  assert.equal(running.output.err.match(/^error: /gm)?.length, 1)
+  assert.doesNotMatch(running.output.err, /hunter2/)
+})
+
+test('work that ends without a result is no success', async () => {
+  await using tmp = await tempFolder()
+  const running = start('vanish', ['sync', 'toy://h', '/dev/well', '--json'], tmp.path)
+  assert.equal(await running.ended(), 1)
+  assert.match(running.output.err, /error: the process ended before the work was done/)
+  assert.equal((JSON.parse(running.output.out) as { ok: boolean }).ok, false)
 })
 
 test('a forgotten handle does not keep a finished command alive', async () => {

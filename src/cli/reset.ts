@@ -1,6 +1,6 @@
 import type { Role } from '../sdk/config/endpoint.ts'
 import type { Endpoint } from '../engine/options.ts'
-import type { ManageRequest } from '../library/engine.ts'
+import type { ManageRequest } from '../engine/manage.ts'
 import { nameOf, refuseOther, rememberedEndpoint, type ManageResult } from '../library/manage.ts'
 import type { PipelineRecord } from '../state/store.ts'
 import { endpointOf, environmentOf, openPipeline, refuseMoreOperands, type CommandContext } from './context.ts'

@@ -1,4 +1,5 @@
 import { splitList } from '../sdk/config/values.ts'
+import { usage } from '../sdk/config/problems.ts'
 import { openPipeline, pipelineOperand, refuseMoreOperands, type CommandContext } from './context.ts'
 import { idsOf, whenDone } from './tables.ts'
 
@@ -10,6 +11,7 @@ export async function resnapshotCommand(context: CommandContext): Promise<number
   const known = (await store.tables(name)).filter((table) => table.state !== 'removed')
   const named = context.options.list('tables').flatMap(splitList)
   const tables = named.length === 0 ? known.map((table) => table.id) : idsOf(named, known)
+  if (tables.length === 0) throw usage(`${name} has no tables yet`, 'the first sync copies them')
   await store.request(name, { kind: 'resnapshot', tables })
   context.output.result(
     { ok: true, pipeline: name, tables, runner: record.alive },

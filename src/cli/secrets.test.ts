@@ -17,7 +17,13 @@ function leakyEngine(end: 'report' | 'throw'): FakeEngine {
       const spilt = `${JSON.stringify(source.config)} ${JSON.stringify(sink.config)} ${String(source.config['password'])} ${String(sink.config['password'])}`
       environment.logger.warn(spilt, { config: spilt })
       environment.logger.child({ side: spilt }).error('x')
-      const report = fakeReport({ ok: false, state: 'failed', source: source.label, sink: sink.label, problems: [{ code: 'SINK_FAILED', message: spilt, hint: spilt, path: spilt }] })
+      const report = fakeReport({
+        ok: false,
+        state: 'failed',
+        source: source.label,
+        sink: sink.label,
+        problems: [{ code: 'SINK_FAILED', message: spilt, hint: spilt, path: spilt }],
+      })
       environment.onProgress?.(report)
       if (end === 'throw') throw new TailraceError('NOT_ALLOWED', spilt, { hint: spilt, cause: new Error(spilt) })
       return report
@@ -80,7 +86,9 @@ test('no secret is in anything that anybody sees, whatever goes wrong', async ()
 
 test('JSON on stdout stays JSON with secrets taken out', async () => {
   await using tmp = await tempFolder()
-  const { out } = await run(new TestIo(tmp.path), ['sync', `toy://me:${ENCODED}@h/b`, 'toy://g', '--json'], { engine: leakyEngine('report') })
+  const { out } = await run(new TestIo(tmp.path), ['sync', `toy://me:${ENCODED}@h/b`, 'toy://g', '--json'], {
+    engine: leakyEngine('report'),
+  })
   const report = JSON.parse(out) as { source: string; problems: { message: string }[] }
   assert.equal(report.source, 'toy://me@h/b')
   assert.match(report.problems[0]!.message, /\*\*\*/)

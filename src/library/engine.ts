@@ -1,13 +1,6 @@
-import type { Environment, PipelineOptions, Plan, Endpoint } from '../engine/options.ts'
+import type { ManageRequest } from '../engine/manage.ts'
+import type { Environment, PipelineOptions, Plan } from '../engine/options.ts'
 import type { Report } from '../engine/report.ts'
-
-export interface ManageRequest {
-  readonly name: string
-  /** Null: it cannot be opened; what is kept there stays. */
-  readonly source: Endpoint | null
-  readonly sink: Endpoint | null
-  readonly environment: Environment
-}
 
 /** What the command line asks of the engine: an argument of `main`, so that tests need no database. */
 export interface Engine {

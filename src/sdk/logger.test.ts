@@ -15,7 +15,10 @@ test('levels, fields and children', () => {
     logger.child({ side: 'source' }).warn('careful', { x: null })
   })
   assert.deepEqual(lines, ['hello table=a.b rows=3 text="two words"', 'warn: careful side=source x=null'])
-  assert.deepEqual(logged({ level: 'silent' }, (logger) => logger.error('x')), [])
+  assert.deepEqual(
+    logged({ level: 'silent' }, (logger) => logger.error('x')),
+    [],
+  )
 })
 
 test('JSON lines', () => {
@@ -32,7 +35,10 @@ test('secrets are taken out in every spelling, in both formats', () => {
   const secrets = new Set(['p"a\\ss wörd', 'p"a'])
   for (const format of ['text', 'json'] as const) {
     const [line] = logged({ format, secrets }, (logger) =>
-      logger.info(`login with p"a\\ss wörd failed`, { uri: `x?${encodeURIComponent('p"a\\ss wörd')}`, json: JSON.stringify({ a: 'p"a\\ss wörd' }) }),
+      logger.info(`login with p"a\\ss wörd failed`, {
+        uri: `x?${encodeURIComponent('p"a\\ss wörd')}`,
+        json: JSON.stringify({ a: 'p"a\\ss wörd' }),
+      }),
     )
     assert.ok(!/a\\+ss|w(ö|%C3%B6)rd/.test(line!), line)
     assert.ok(line!.includes('***'))

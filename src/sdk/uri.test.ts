@@ -41,7 +41,14 @@ test('URIs of every form', () => {
 })
 
 test('an @ in the password may stand as it is; the last one ends it', () => {
-  assert.deepEqual(parts('postgres://u:p@ss:w#rd@h/db'), { ...NONE, scheme: 'postgres', user: 'u', password: 'p@ss:w#rd', host: 'h', path: '/db' })
+  assert.deepEqual(parts('postgres://u:p@ss:w#rd@h/db'), {
+    ...NONE,
+    scheme: 'postgres',
+    user: 'u',
+    password: 'p@ss:w#rd',
+    host: 'h',
+    path: '/db',
+  })
 })
 
 const SECRET = 'hunter2'
@@ -89,10 +96,16 @@ test('a reference is one value of its part, whatever it holds', () => {
   assert.equal(parsed.uri.path, '/x/y')
   assert.equal(parsed.uri.parameters.get('p'), 'a@b/c?d%41&e')
   assert.equal(parsed.rawPassword, null)
-  assert.equal(redactedUri(parsed.shown, (name) => name === 'q'), 'toy://me@${env:HOST}/${env:DB}?q=1')
+  assert.equal(
+    redactedUri(parsed.shown, (name) => name === 'q'),
+    'toy://me@${env:HOST}/${env:DB}?q=1',
+  )
   const whole = read('${env:ALL}?q=1')
   assert.equal(whole.uri.password, 'secret')
-  assert.equal(redactedUri(whole.shown, () => true), 'toy://me@host/db?q=1')
+  assert.equal(
+    redactedUri(whole.shown, () => true),
+    'toy://me@host/db?q=1',
+  )
 })
 
 test('a value with a slash in the place of a host is encoded as the host is', () => {

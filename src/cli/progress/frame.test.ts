@@ -71,9 +71,17 @@ test('one table while it is copied', () => {
   const lines = renderFrame(fakeReport({ state: 'copying', tables: [copying(10_000)] }), rates, { width: 100, height: 24 })
   assert.deepEqual(
     lines.map((line) => line.replace(/ +/g, ' ')),
-    ['shop: toy://h/a → /dev/well', 'table state rows done rows/s MB/s ETA', 'public.orders copying 10.0k 10% 5.00k 0.5 0:18', 'copying, 0:02, 10.0k rows, 5.00k rows/s, 500 kB/s'],
+    [
+      'shop: toy://h/a → /dev/well',
+      'table state rows done rows/s MB/s ETA',
+      'public.orders copying 10.0k 10% 5.00k 0.5 0:18',
+      'copying, 0:02, 10.0k rows, 5.00k rows/s, 500 kB/s',
+    ],
   )
-  assert.equal(plainLine(fakeReport({ state: 'copying', tables: [copying(10_000)] }), rates), 'copying 0:02: 10.0k rows, 5.00k rows/s, 0 of 1 tables copied, public.orders 10%')
+  assert.equal(
+    plainLine(fakeReport({ state: 'copying', tables: [copying(10_000)] }), rates),
+    'copying 0:02: 10.0k rows, 5.00k rows/s, 0 of 1 tables copied, public.orders 10%',
+  )
 })
 
 test('names cannot move the cursor', () => {
@@ -91,7 +99,15 @@ test('wide letters are counted as a terminal draws them', () => {
 })
 
 test('figures', () => {
-  assert.deepEqual([0, 999, 1000, 999_499, 999_600, 1_234_567, 5e12].map(formatCount), ['0', '999', '1.00k', '999k', '1.00M', '1.23M', '5.00T'])
+  assert.deepEqual([0, 999, 1000, 999_499, 999_600, 1_234_567, 5e12].map(formatCount), [
+    '0',
+    '999',
+    '1.00k',
+    '999k',
+    '1.00M',
+    '1.23M',
+    '5.00T',
+  ])
   assert.deepEqual([0, 1500, 2.5e9].map(formatBytes), ['0 B', '1.50 kB', '2.50 GB'])
   assert.deepEqual([0, 7.4, 61, 3661, 90_000].map(formatSeconds), ['0:00', '0:07', '1:01', '1:01:01', '1d 01:00'])
   assert.deepEqual([0, 0.0034, 4.25, 75].map(formatLag), ['0 s', '0.003 s', '4.3 s', '1:15'])

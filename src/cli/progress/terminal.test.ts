@@ -90,7 +90,10 @@ test('which view is taken', () => {
 test('plain lines come every few seconds, JSON lines every second', () => {
   const io = new TestIo('/')
   const output = new Output(io, { json: false, logFormat: 'text', logLevel: 'info' }, new Set())
-  for (const [kind, expected] of [['plain', 3], ['json', 11]] as const) {
+  for (const [kind, expected] of [
+    ['plain', 3],
+    ['json', 11],
+  ] as const) {
     io.stderr.text = ''
     using progress = openProgress(kind, { io, output, secrets: new Set() })
     for (let i = 0; i <= 50; i++) {

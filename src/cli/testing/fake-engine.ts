@@ -1,6 +1,7 @@
 import type { Environment, PipelineOptions, Plan } from '../../engine/options.ts'
 import type { Report, TableReport } from '../../engine/report.ts'
-import type { Engine, ManageRequest } from '../../library/engine.ts'
+import type { ManageRequest } from '../../engine/manage.ts'
+import type { Engine } from '../../library/engine.ts'
 
 export interface FakeEngine extends Engine {
   /** What it was asked to do, newest last. */
@@ -30,7 +31,10 @@ export function fakeEngine(options: FakeEngineOptions = {}): FakeEngine {
     runPipeline: async (pipeline, environment) => {
       pipelines.push(pipeline)
       environments.push(environment)
-      return (await options.run?.(pipeline, environment)) ?? fakeReport({ pipeline: pipeline.name ?? '', source: pipeline.source.label, sink: pipeline.sink.label })
+      return (
+        (await options.run?.(pipeline, environment)) ??
+        fakeReport({ pipeline: pipeline.name ?? '', source: pipeline.source.label, sink: pipeline.sink.label })
+      )
     },
     planPipeline: async (pipeline, environment) => {
       pipelines.push(pipeline)
@@ -77,6 +81,28 @@ export function fakeReport(rest: Partial<Report> = {}): Report {
 }
 
 export function fakePlan(pipeline: string): Plan {
-  const table = { source: 'public.a', sink: 'a', rows: 10, bytes: 2000, chunks: 1, rule: 'table', reason: 'no key', key: ['id'], ddl: ['CREATE TABLE a ()'], notes: ['b is not copied'] } as const
-  return { ok: true, pipeline, source: 'toy://h/a', sink: '/dev/well', guarantee: 'at-least-once', format: 'rows', tables: [table], upstream: [{ what: 'slot s', drop: 'DROP' }], limits: ['no deletes'], problems: [] }
+  const table = {
+    source: 'public.a',
+    sink: 'a',
+    rows: 10,
+    bytes: 2000,
+    chunks: 1,
+    rule: 'table',
+    reason: 'no key',
+    key: ['id'],
+    ddl: ['CREATE TABLE a ()'],
+    notes: ['b is not copied'],
+  } as const
+  return {
+    ok: true,
+    pipeline,
+    source: 'toy://h/a',
+    sink: '/dev/well',
+    guarantee: 'at-least-once',
+    format: 'rows',
+    tables: [table],
+    upstream: [{ what: 'slot s', drop: 'DROP' }],
+    limits: ['no deletes'],
+    problems: [],
+  }
 }

@@ -51,6 +51,10 @@ export class TestIo implements Io {
     return { [Symbol.dispose]: () => this.exitListeners.delete(listener) }
   }
 
+  onCrash(): Disposable {
+    return { [Symbol.dispose]: () => {} }
+  }
+
   finish(): void {}
 
   exit(code: number): void {

@@ -173,7 +173,7 @@ export class MemorySink implements Sink {
       // Never a row with made-up nulls (TRAPS 34).
       throw new TailraceError('SINK_FAILED', `an update of ${target.schema.id} found no row to take unchanged columns from`, { retry: 'operator' })
     }
-    const changed = { ...this.#blank(target), ...old, ...after, ...(this.#soft ? { [DELETED_COLUMN]: 'f' } : {}) }
+    const changed = { ...this.#blank(target), ...old, ...after }
     const stays = target.schema.key.length > 0 && target.find(changed) === at
     if (at !== undefined && old !== undefined && !stays) this.#remove(target, at, old)
     target.put(changed)

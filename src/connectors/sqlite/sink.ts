@@ -9,7 +9,7 @@ import type { SqliteConfig } from './config.ts'
 import { describeTable } from './ddl.ts'
 import { MAX_COLUMNS, MAX_IDENTIFIER_BYTES } from './limits.ts'
 import { Packer } from './pack.ts'
-import type { CallName, LogState, PostedBatch, WorkerCalls } from './protocol.ts'
+import type { CallName, LogState, PostedBatch, WorkerCalls, WorkerSetup } from './protocol.ts'
 import { Turn, type Holder } from './turn.ts'
 import { WorkerLink } from './worker-link.ts'
 
@@ -34,6 +34,7 @@ const WAL_WARNING_MS = 60_000
 export class SqliteSink implements Sink {
   readonly #config: SqliteConfig
   readonly #context: ConnectorContext
+  readonly #startLink: (setup: WorkerSetup) => WorkerLink
   readonly #turn = new Turn()
   readonly #tables = new Map<TableId, SinkTable>()
   #link: WorkerLink | null = null
@@ -43,9 +44,11 @@ export class SqliteSink implements Sink {
   #warnedAt = Number.NEGATIVE_INFINITY
   #isLogStuck = false
 
-  constructor(config: SqliteConfig, context: ConnectorContext) {
+  /** `startLink`: so that a test can end the worker. */
+  constructor(config: SqliteConfig, context: ConnectorContext, startLink: (setup: WorkerSetup) => WorkerLink = (setup) => new WorkerLink(setup)) {
     this.#config = config
     this.#context = context
+    this.#startLink = startLink
   }
 
   readonly checkpoints: SinkCheckpoints = {
@@ -201,7 +204,7 @@ export class SqliteSink implements Sink {
     if (this.#isClosed) throw new TailraceError('CLOSED', 'connector is closed')
     if (this.#link !== null) return this.#link
     this.#packer = new Packer()
-    this.#link = new WorkerLink({
+    this.#link = this.#startLink({
       path: this.#config.path,
       config: this.#config,
       pipeline: this.#context.pipeline,

@@ -31,10 +31,19 @@ test('an exact name wins over one that it begins', () => {
 })
 
 test('a hint falls back on a short list', () => {
-  assert.equal(didYouMean('slto', ['slot', 'host'], (name) => `--${name}`), 'did you mean `--slot`?')
+  assert.equal(
+    didYouMean('slto', ['slot', 'host'], (name) => `--${name}`),
+    'did you mean `--slot`?',
+  )
   assert.equal(didYouMean('zzzzzz', ['slot', 'host']), 'there is `slot`, `host`')
   assert.equal(didYouMean('zzzzzz', []), null)
-  assert.equal(didYouMean('zzzzzz', Array.from({ length: 13 }, (_, i) => `name${i}`)), null)
+  assert.equal(
+    didYouMean(
+      'zzzzzz',
+      Array.from({ length: 13 }, (_, i) => `name${i}`),
+    ),
+    null,
+  )
 })
 
 test('a very long word costs nothing', () => {

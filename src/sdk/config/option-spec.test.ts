@@ -12,7 +12,10 @@ const schema = z.strictObject({
   timeout: z.coerce.number().default(10).describe('Timeout.'),
   failover: z.stringbool().or(z.boolean()).default(false).describe('Failover.'),
   nothing: z.string().nullable().default(null).describe('Nothing.'),
-  tags: z.array(z.enum(['a', 'b'])).default([]).describe('Tags.'),
+  tags: z
+    .array(z.enum(['a', 'b']))
+    .default([])
+    .describe('Tags.'),
   slot: z.string().optional().meta({ role: 'source' }).describe('Slot.'),
 })
 
@@ -60,9 +63,17 @@ test('a secret stays one through wrappers', () => {
 })
 
 test('names', () => {
-  const cases = { sslMode: 'ssl-mode', host: 'host', useTLSNow: 'use-tls-now', walLimitMegabytes: 'wal-limit-megabytes', http2: 'http2', maxAgeMS: 'max-age-ms' }
+  const cases = {
+    sslMode: 'ssl-mode',
+    host: 'host',
+    useTLSNow: 'use-tls-now',
+    walLimitMegabytes: 'wal-limit-megabytes',
+    http2: 'http2',
+    maxAgeMS: 'max-age-ms',
+  }
   for (const [key, name] of Object.entries(cases)) assert.equal(kebabCase(key), name)
-  for (const name of ['ssl-mode', 'sslMode', 'ssl_mode', 'sslmode', 'SSL_MODE']) assert.equal(findOption(optionsOf(schema), name)?.key, 'sslMode')
+  for (const name of ['ssl-mode', 'sslMode', 'ssl_mode', 'sslmode', 'SSL_MODE'])
+    assert.equal(findOption(optionsOf(schema), name)?.key, 'sslMode')
   assert.equal(findOption(optionsOf(schema), 'ssl'), null)
 })
 
@@ -72,7 +83,12 @@ test('a connector may not take a global name, nor two names that cannot be told 
     title: 'Bad',
     summary: '',
     example: '',
-    config: z.object({ ifExists: z.string().describe('x'), ab_c: z.string().describe('x'), abC: z.string().describe('x'), mute: z.string() }),
+    config: z.object({
+      ifExists: z.string().describe('x'),
+      ab_c: z.string().describe('x'),
+      abC: z.string().describe('x'),
+      mute: z.string(),
+    }),
     fromUri: () => ({}),
     identity: () => 'bad',
   })

@@ -8,7 +8,15 @@ function parsed(text: string, shape: ValueShape): unknown {
 }
 
 test('sizes', () => {
-  const cases = { '64MB': 64 * 2 ** 20, '1.5 GiB': 1.5 * 2 ** 30, '512k': 512 * 1024, '1048576': 1_048_576, '0': 0, '7B': 7, '2tb': 2 * 2 ** 40 }
+  const cases = {
+    '64MB': 64 * 2 ** 20,
+    '1.5 GiB': 1.5 * 2 ** 30,
+    '512k': 512 * 1024,
+    '1048576': 1_048_576,
+    '0': 0,
+    '7B': 7,
+    '2tb': 2 * 2 ** 40,
+  }
   for (const [text, bytes] of Object.entries(cases)) assert.equal(parseSize(text), bytes, text)
   for (const text of ['', 'MB', '-1MB', '1 2', '64XB', '1e3', 'Infinity', '64MBs']) assert.equal(parseSize(text), null, text)
 })

@@ -40,7 +40,7 @@ interface Pair {
 }
 
 function pairColumns(previous: TableSchema, next: TableSchema, changes: readonly SchemaChangeDetail[]): Pair[] {
-  const numbered = previous.relation === next.relation && previous.relation !== 0 && [...previous.columns, ...next.columns].every((column) => column.ordinal > 0)
+  const numbered = previous.relation === next.relation && [...previous.columns, ...next.columns].every((column) => column.ordinal > 0)
   const newName = new Map(changes.flatMap((change) => (change.kind === 'column-renamed' && change.before !== null && change.after !== null ? [[change.before, change.after] as const] : [])))
   const dropped = new Set(changes.flatMap((change) => (change.kind === 'column-dropped' && change.before !== null ? [change.before] : [])))
   return previous.columns.flatMap((before) => {

@@ -9,6 +9,7 @@ import { fillCells } from '../../../sdk/sql/fill.ts'
 import { translatePgError } from '../wire/pg-error.ts'
 import type { Bookkeeping } from './bookkeeping.ts'
 import { compileRows, compileSets, entriesToFetch, fetchedCells, requestFetch, type Manner, type TableWork } from './compile.ts'
+import { keyStatements, notUniqueError } from './key.ts'
 import { Requests, StatementError } from './requests.ts'
 import type { SinkSession } from './session.ts'
 import { DEMAND_FAILED } from './statements.ts'
@@ -42,6 +43,8 @@ export class StreamWriter {
   readonly #epoch: number
   readonly #prepared = new Set<string>()
   readonly #plans: TablePlans
+  /** Tables whose key index is known to be there: the stream may come before `seal` (TRAPS 4e). */
+  readonly #keyed = new Set<TableId>()
   /** Tables whose inserts met rows that were there already: they go on as upserts. */
   readonly #repeating = new Set<TableId>()
   #position: Position | null
@@ -67,6 +70,7 @@ export class StreamWriter {
   /** The catalog of a table may have changed. */
   forget(): void {
     this.#plans.forget()
+    this.#keyed.clear()
   }
 
   async write(batch: StreamBatch): Promise<void> {
@@ -134,17 +138,28 @@ export class StreamWriter {
     const requests = begins ? this.#begin(position, position !== null) : this.#requests()
     if (savepoint) requests.run({ kind: 'savepoint' }, 'SAVEPOINT part')
     try {
+      await this.#makeKeys(requests, works)
       const filled = await this.#fetchMissing(requests, works, manner)
       this.#defer(filled.requests, works)
       if (manner === 'rows' || manner === 'rows-upsert') compileRows(filled.requests, works, manner === 'rows-upsert')
       else for (const work of filled.works) compileSets(filled.requests, work, manner)
       if (savepoint) filled.requests.run({ kind: 'savepoint' }, 'RELEASE SAVEPOINT part')
       await this.#finish(filled.requests, position, begins && position !== null)
+      for (const { slice } of works) this.#keyed.add(slice.schema.id)
       return true
     } catch (error) {
       if (!again || !(error instanceof StatementError) || error.purpose.kind !== 'rows' || !CONSTRAINT_ERRORS.has(error.error.code)) throw await this.#explain(error)
       await this.#rollBack(savepoint)
       return false
+    }
+  }
+
+  /** In the stream's own transaction: another session would wait for what this one has locked. */
+  async #makeKeys(requests: Requests, works: readonly TableWork[]): Promise<void> {
+    for (const { schema } of works.map(({ slice }) => slice)) {
+      if (this.#keyed.has(schema.id)) continue
+      const statements = await keyStatements(this.#session.connection, this.#host.table(schema.id))
+      for (const sql of statements) requests.run({ kind: 'key', table: schema.id }, sql)
     }
   }
 
@@ -186,7 +201,7 @@ export class StreamWriter {
       throw await this.#explain(error)
     }
     work.done()
-    if (barrier.kind === 'schema') this.#plans.forget()
+    if (barrier.kind === 'schema') this.forget()
   }
 
   #requests(): Requests {
@@ -222,8 +237,9 @@ export class StreamWriter {
 
   async #rollBack(savepoint: boolean): Promise<void> {
     const { connection } = this.#session
-    // Which statements were prepared before the error is not known.
+    // Which statements were prepared before the error is not known, and a key made since BEGIN is gone.
     this.#prepared.clear()
+    this.#keyed.clear()
     if (savepoint && connection.transactionStatus === 'E') {
       await connection.query('ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part; DEALLOCATE ALL')
       this.#open = true
@@ -238,6 +254,7 @@ export class StreamWriter {
     if (!(error instanceof StatementError)) return error
     await this.#rollBack(false)
     const { purpose, error: cause } = error
+    if (purpose.kind === 'key' && purpose.table !== undefined && cause.code === '23505') return notUniqueError(this.#host.table(purpose.table))
     if (cause.code !== DEMAND_FAILED) return translatePgError(cause, doing(purpose.kind, purpose.table), 'sink')
     if (purpose.kind === 'fence') return this.#fenceError()
     return holeError(purpose.table === undefined ? null : this.#host.table(purpose.table).schema)

@@ -7,7 +7,7 @@ import type { ExecuteResult, Parameter, Pipeline, Prepared } from '../wire/pipel
 
 /** What a statement of a batch is for: tells what its error means. */
 export interface Purpose {
-  readonly kind: 'begin' | 'fence' | 'savepoint' | 'fetch' | 'rows' | 'ddl' | 'commit'
+  readonly kind: 'begin' | 'fence' | 'savepoint' | 'fetch' | 'rows' | 'key' | 'ddl' | 'commit'
   readonly table?: TableId
 }
 

@@ -1,12 +1,12 @@
-import { keyNames, type ForeignKey, type Index, type TableId } from '../../../model/schema.ts'
+import type { ForeignKey, Index, TableId } from '../../../model/schema.ts'
 import { TailraceError, type Problem } from '../../../sdk/errors.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
-import { fitIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
+import { quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { foreignKeySql, indexSql, keyIndex } from './ddl.ts'
 import type { Fence } from './fenced.ts'
-import { NAME_BYTES } from './session.ts'
-import { placeOf, readTarget, requireTarget, targetSql, uniqueIndexOn, type TargetTable } from './target-table.ts'
+import { freeName, keyStatements, notUniqueError } from './key.ts'
+import { requireTarget, targetSql, type TargetTable } from './target-table.ts'
 
 /**
  * Makes what is dearer to keep than to make afterwards: key, indexes, constraints, sequences. Each step looks first
@@ -23,23 +23,13 @@ export class Sealer {
     this.#replicaRole = replicaRole
   }
 
-  /** The unique index by which the stream finds rows. Before the first change of the table, after its load. */
   async makeKey(table: SinkTable): Promise<void> {
-    const index = keyIndex(table)
-    if (index === null) return
-    const target = await requireTarget(this.#connection, table)
-    if (uniqueIndexOn(target, keyNames(table.schema)) !== undefined) return
-    const second = target.indexes.some((each) => each.primary)
-    const name = await this.#freeName(table, index)
-    const statements = indexSql(table, second ? { ...index, primary: false } : index, name)
+    const statements = await keyStatements(this.#connection, table)
     try {
       await this.#fence.run(this.#connection, statements, `making the key of ${table.id}`)
     } catch (error) {
-      if (!(error instanceof TailraceError) || error.code !== 'ROW_REJECTED') throw error
-      throw new TailraceError('NOT_ACCOUNTED', `the rows of ${targetSql(table)} are not unique by ${keyNames(table.schema).join(', ')}`, {
-        path: table.id,
-        hint: `the target held other rows before, or --key names columns that are not unique; tailrace resnapshot … ${table.id}`,
-      })
+      if (error instanceof TailraceError && error.code === 'ROW_REJECTED') throw notUniqueError(table)
+      throw error
     }
   }
 
@@ -62,9 +52,10 @@ export class Sealer {
     for (const index of table.schema.indexes) {
       if (index.name === key?.name || (table.schema.dialect !== 'postgres' && index.columns === null)) continue
       const target = await requireTarget(this.#connection, table)
+      const name = await freeName(this.#connection, table, index)
       const second = index.primary && target.indexes.some((each) => each.primary)
-      if (second || hasIndex(target, index, await this.#freeName(table, index))) continue
-      const statements = indexSql(table, index, await this.#freeName(table, index))
+      if (second || hasIndex(target, index, name)) continue
+      const statements = indexSql(table, index, name)
       const problem = await this.#try(table, statements, `index ${index.name} of ${table.id}`)
       if (problem !== null) problems.push(problem)
     }
@@ -129,26 +120,8 @@ export class Sealer {
       return { severity: 'warning', code: 'SCHEMA_UNSUPPORTED', path: table.id, message: error.message, hint: `${statements.join('; ')};` }
     }
   }
-
-  /** The source's name, unless another relation of the target's schema has it: two source schemas in one target. */
-  async #freeName(table: SinkTable, index: Index): Promise<string> {
-    const { namespace, name } = placeOf(table)
-    const [row] = await this.#connection.rows(
-      `SELECT coalesce(i.indrelid = to_regclass(${quoteLiteral(targetSql(table))}), false) FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
-        WHERE c.relname = ${quoteLiteral(index.name)} AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = ${quoteLiteral(namespace)})`,
-    )
-    const taken = row !== undefined && row[0] !== 't'
-    return fitIdentifier(taken ? `${name}_${index.name}` : index.name, NAME_BYTES)
-  }
 }
 
 function hasIndex(target: TargetTable, index: Index, name: string): boolean {
   return target.indexes.some((each) => each.name === index.name || each.name === name)
-}
-
-/** Tables of the pipeline whose key index is missing. */
-export async function lacksKey(connection: PgConnection, table: SinkTable): Promise<boolean> {
-  if (table.schema.key.length === 0) return false
-  const target = await readTarget(connection, table)
-  return target !== null && uniqueIndexOn(target, keyNames(table.schema)) === undefined
 }

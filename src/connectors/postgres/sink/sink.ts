@@ -16,10 +16,10 @@ import { Fence } from './fenced.ts'
 import { startLoad } from './load.ts'
 import { acceptsBinary } from './relay.ts'
 import { makeEnums, makeTable } from './schema-writer.ts'
-import { lacksKey, Sealer } from './seal.ts'
+import { Sealer } from './seal.ts'
 import { abortable, type SinkSession } from './session.ts'
 import { Sessions } from './sessions.ts'
-import { readTarget, requireTarget, targetSql } from './target-table.ts'
+import { readTarget, requireTarget, targetSql, type TargetTable } from './target-table.ts'
 
 export const postgresSinkCapabilities: SinkCapabilities = {
   commit: 'transactional',
@@ -52,8 +52,6 @@ export class PostgresSink implements Sink {
   readonly #bookkeeping: Bookkeeping
   readonly #fence: Fence
   readonly #tables = new Map<TableId, SinkTable>()
-  /** Tables whose key index is known to be there. */
-  readonly #keyed = new Set<TableId>()
   #epoch: number | null = null
   #writer: StreamWriter | null = null
   /** Once a newer runner has taken over, this one never writes again. */
@@ -89,7 +87,6 @@ export class PostgresSink implements Sink {
   }
 
   async applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options: { readonly replace?: boolean } = {}): Promise<void> {
-    this.#keyed.delete(table.id)
     await this.#admin(`making the table ${targetSql(table)}`, signal, async ({ connection }) => {
       if (options.replace === true) await this.#fence.run(connection, [`DROP TABLE IF EXISTS ${targetSql(table)}`], `replacing ${targetSql(table)}`)
       const exists = (await readTarget(connection, table)) !== null
@@ -126,14 +123,12 @@ export class PostgresSink implements Sink {
 
   async seal(tables: readonly SinkTable[], signal: AbortSignal): Promise<readonly Problem[]> {
     const problems = await this.#admin('making indexes and constraints', signal, ({ connection, replicaRole }) => new Sealer(connection, this.#fence, replicaRole).seal(tables))
-    for (const table of tables) this.#keyed.add(table.id)
     this.#writer?.forget()
     return problems
   }
 
   async write(batch: StreamBatch, signal: AbortSignal): Promise<void> {
     const writer = this.#requireWriter()
-    await this.#makeKeys(batch, signal)
     await this.#guard(writer, signal, () => writer.write(batch))
   }
 
@@ -149,18 +144,6 @@ export class PostgresSink implements Sink {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#closeWriter()
     await this.#sessions[Symbol.asyncDispose]()
-  }
-
-  /** A change without an index on its key would scan the table: the stream may come before `seal` (TRAPS 4e). */
-  async #makeKeys(batch: StreamBatch, signal: AbortSignal): Promise<void> {
-    for (const { schema } of batch.slices) {
-      if (this.#keyed.has(schema.id)) continue
-      const table = this.#table(schema.id)
-      await this.#admin(`making the key of ${table.id}`, signal, async ({ connection, replicaRole }) => {
-        if (await lacksKey(connection, table)) await new Sealer(connection, this.#fence, replicaRole).makeKey(table)
-      })
-      this.#keyed.add(schema.id)
-    }
   }
 
   async #claim(signal: AbortSignal): Promise<Checkpoint> {
@@ -233,7 +216,8 @@ export class PostgresSink implements Sink {
 
   async #barrier(barrier: Barrier, { connection }: SinkSession): Promise<BarrierWork> {
     if (barrier.kind === 'truncate') {
-      const targets = await Promise.all(barrier.tables.map((schema) => requireTarget(connection, this.#table(schema.id))))
+      const targets: TargetTable[] = []
+      for (const schema of barrier.tables) targets.push(await requireTarget(connection, this.#table(schema.id)))
       return { statements: truncateSql(targets, barrier.restartIdentity, false), done: () => {} }
     }
     const enums = newEnums(barrier.previous, barrier.schema)
@@ -245,8 +229,6 @@ export class PostgresSink implements Sink {
   #renamed(from: TableId, table: SinkTable): void {
     this.#tables.delete(from)
     this.#tables.set(table.id, table)
-    this.#keyed.delete(from)
-    this.#keyed.delete(table.id)
   }
 
   #table(id: TableId): SinkTable {

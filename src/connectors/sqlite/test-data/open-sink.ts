@@ -2,14 +2,15 @@ import type { ConnectorContext } from '../../../sdk/connector.ts'
 import { silentLogger, type LogFields, type Logger } from '../../../sdk/logger.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
 import type { TargetRow } from '../../../testing/sink-suite.ts'
-import { sqliteConfig } from '../config.ts'
+import { sqliteConfig, type SqliteConfig } from '../config.ts'
 import { loadSqlite } from '../database.ts'
 import { tableName } from '../identifiers.ts'
 import { SqliteSink } from '../sink.ts'
+import { WorkerLink } from '../worker-link.ts'
 
 /** Sinks on a file, and what any other process would read of it: for the tests. */
 
-export function contextOf(options: { readonly deletes?: 'hard' | 'soft'; readonly pipeline?: string; readonly logger?: Logger } = {}): ConnectorContext {
+export function contextOf(options: Pick<OpenOptions, 'deletes' | 'pipeline' | 'logger'> = {}): ConnectorContext {
   return {
     pipeline: options.pipeline ?? 'p',
     logger: options.logger ?? silentLogger,
@@ -22,10 +23,21 @@ export function contextOf(options: { readonly deletes?: 'hard' | 'soft'; readonl
   }
 }
 
-export function openSink(path: string, options: Record<string, unknown> & { readonly deletes?: 'hard' | 'soft'; readonly pipeline?: string; readonly logger?: Logger } = {}): SqliteSink {
-  const { deletes, pipeline, logger, ...config } = options
-  const context = contextOf({ ...(deletes === undefined ? {} : { deletes }), ...(pipeline === undefined ? {} : { pipeline }), ...(logger === undefined ? {} : { logger }) })
-  return new SqliteSink(sqliteConfig.parse({ path, ...config }), context)
+export interface OpenOptions {
+  readonly deletes?: 'hard' | 'soft'
+  readonly pipeline?: string
+  readonly logger?: Logger
+  /** Called with each worker that is started. */
+  readonly onLink?: (link: WorkerLink) => void
+  readonly config?: Partial<SqliteConfig>
+}
+
+export function openSink(path: string, options: OpenOptions = {}): SqliteSink {
+  return new SqliteSink(sqliteConfig.parse({ path, ...options.config }), contextOf(options), (setup) => {
+    const link = new WorkerLink(setup)
+    options.onLink?.(link)
+    return link
+  })
 }
 
 /** Rows as texts in PostgreSQL's form. */

@@ -1,0 +1,229 @@
+import { existsSync, realpathSync } from 'node:fs'
+import { totalmem } from 'node:os'
+import { basename, dirname, join, resolve } from 'node:path'
+import type { DuckDBInstance } from '@duckdb/node-api'
+import { TailraceError } from '../../sdk/errors.ts'
+import type { Logger } from '../../sdk/logger.ts'
+import { quoteLiteral } from '../../sdk/sql/identifiers.ts'
+import { Connection } from './connection.ts'
+import { kindOf, translate } from './duckdb-errors.ts'
+import { takeLock, type FileLock } from './lock-file.ts'
+import { megabytes, MemoryLimit } from './memory-limit.ts'
+import { loadPeer, type DuckDbPeer } from './peer.ts'
+import { Semaphore } from './semaphore.ts'
+
+/** The catalog under which the file is attached. Every name in our SQL has three parts, so no schema can hide it. */
+export const CATALOG = 'target'
+
+/**
+ * Rows per row group. With DuckDB's own 122,880 a load of rows of 1 KB takes 50 MB more: the compressor looks at a whole row
+ * group of strings. With fewer than this, scattered deletes pin more: 256 KB for each row group that they touch (measured).
+ */
+const ROW_GROUP_ROWS = 61_440
+
+export interface DatabaseOptions {
+  readonly path: string
+  /** Null: ours to choose. */
+  readonly memoryLimit: number | null
+  readonly threads: number
+  /** For what does not fit into memory. */
+  readonly scratch: () => string
+  readonly logger: Logger
+}
+
+/** Settings of older or newer releases may be missing; these are not needed to be right. */
+const OPTIONAL_SETTINGS: readonly string[] = [
+  // The order of rows means nothing in a target, and keeping it costs memory.
+  'SET GLOBAL preserve_insertion_order = false',
+  // A scratch file is read once, right after it was written: a cache could only be stale.
+  'SET GLOBAL enable_external_file_cache = false',
+  // Without these, freed memory stays with the process: 219 instead of 180 MB after a load (measured).
+  "SET GLOBAL allocator_flush_threshold = '1MB'",
+  "SET GLOBAL allocator_bulk_deallocation_flush_threshold = '1MB'",
+]
+
+interface Entry {
+  readonly database: Promise<Database>
+  users: number
+  /** Set while the last user closes: a new one waits for it, or it would meet our own lock. */
+  closing: Promise<void> | null
+}
+
+const opened = new Map<string, Entry>()
+
+/** The file that a path means, also through a link in its folder: two names of one file are one database. */
+export function canonicalPath(path: string): string {
+  const absolute = resolve(path)
+  if (existsSync(absolute)) return realpathSync(absolute)
+  const folder = dirname(absolute)
+  return existsSync(folder) ? join(realpathSync(folder), basename(absolute)) : absolute
+}
+
+/**
+ * Opens a file, or shares it: one instance per file and process (TRAP 59). The first opener's settings hold. Every
+ * `openDatabase` needs its `release`.
+ */
+export async function openDatabase(options: DatabaseOptions): Promise<Database> {
+  const path = canonicalPath(options.path)
+  let known = opened.get(path)
+  while (known?.closing !== undefined && known.closing !== null) {
+    await known.closing.catch(() => {})
+    known = opened.get(path)
+  }
+  if (known !== undefined) {
+    known.users++
+    return known.database
+  }
+  const entry: Entry = { database: Database.open({ ...options, path }), users: 1, closing: null }
+  opened.set(path, entry)
+  try {
+    return await entry.database
+  } catch (error) {
+    if (opened.get(path) === entry) opened.delete(path)
+    throw error
+  }
+}
+
+/** A DuckDB file, locked and attached. */
+export class Database {
+  readonly path: string
+  readonly memory: MemoryLimit
+  /** INSERTs of snapshot chunks that may run at once. */
+  readonly inserts: Semaphore
+  /** The newest epoch that was claimed in this process, by bookkeeping schema and pipeline: seen by every connection at once. */
+  readonly epochs = new Map<string, number>()
+  readonly #options: DatabaseOptions
+  readonly #lock: FileLock
+  readonly #instance: DuckDBInstance
+  readonly #connections = new Set<Connection>()
+  readonly #main: Connection
+  #loads = 0
+
+  private constructor(options: DatabaseOptions, lock: FileLock, instance: DuckDBInstance, main: Connection) {
+    this.path = options.path
+    this.memory = new MemoryLimit({ fixed: options.memoryLimit, parallel: options.threads, machine: totalmem() })
+    this.inserts = new Semaphore(options.threads)
+    this.#options = options
+    this.#lock = lock
+    this.#instance = instance
+    this.#main = main
+  }
+
+  static async open(options: DatabaseOptions): Promise<Database> {
+    const peer = await loadPeer()
+    const lock = takeLock(options.path)
+    try {
+      return await attach(peer, options, lock, (instance, main) => new Database(options, lock, instance, main))
+    } catch (error) {
+      lock.release()
+      throw translate(error, `opening ${options.path}`)
+    }
+  }
+
+  async connect(): Promise<Connection> {
+    const connection = new Connection(await this.#instance.connect())
+    this.#connections.add(connection)
+    // Texts of the source are in UTC, and so must be the texts that we compare with.
+    await connection.run("SET TimeZone = 'UTC'")
+    return connection
+  }
+
+  async disconnect(connection: Connection): Promise<void> {
+    this.#connections.delete(connection)
+    await connection.close()
+  }
+
+  /** Sets what `memory` says now. Lowering may fail while the memory is in use: then a later call does it. */
+  async applyMemory(): Promise<void> {
+    await this.#main.run(`SET GLOBAL memory_limit = '${megabytes(this.memory.bytes)}MB'`).catch(() => {})
+  }
+
+  /** Whether an error was for want of memory and more is there now, so that the same work may be tried again. */
+  async relieve(error: unknown): Promise<boolean> {
+    if (kindOf(error instanceof TailraceError ? error.cause : error) !== 'memory') return false
+    await this.checkpoint()
+    if (!this.memory.grow()) return false
+    await this.applyMemory()
+    this.#options.logger.warn('DuckDB needs more memory than usual', { limitMegabytes: megabytes(this.memory.bytes), file: this.path })
+    return true
+  }
+
+  /**
+   * A chunk begins to be loaded. Meanwhile each INSERT runs on the one thread that calls it: with more, DuckDB fills a row
+   * group per thread and copies the rest together afterwards, for up to twice the work and memory (measured).
+   */
+  async beginLoad(): Promise<void> {
+    if (this.#loads++ === 0) await this.#main.run('SET GLOBAL threads = 1')
+  }
+
+  async endLoad(): Promise<void> {
+    if (--this.#loads === 0) await this.#main.run(`SET GLOBAL threads = ${this.#options.threads}`)
+  }
+
+  /** Frees what deletes hold in memory. Fails while a transaction is open: then the next one does it. */
+  async checkpoint(): Promise<void> {
+    await this.#main.run(`CHECKPOINT ${CATALOG}`).catch(() => {})
+  }
+
+  /** Rows of all tables, as DuckDB estimates them. */
+  async estimatedRows(): Promise<number> {
+    const [row] = await this.#main.rows(`SELECT sum(estimated_size)::VARCHAR FROM duckdb_tables() WHERE database_name = '${CATALOG}'`)
+    return Number(row?.[0] ?? 0)
+  }
+
+  /** The last user closes the file. */
+  async release(): Promise<void> {
+    const entry = opened.get(this.path)
+    if (entry === undefined || --entry.users > 0) return
+    entry.closing = this.#close()
+    try {
+      await entry.closing
+    } finally {
+      opened.delete(this.path)
+    }
+  }
+
+  async #close(): Promise<void> {
+    for (const connection of this.#connections) await connection.close()
+    try {
+      await this.#main.run(`DETACH ${CATALOG}`)
+    } finally {
+      await this.#main.close()
+      this.#instance.closeSync()
+      this.#lock.release()
+    }
+  }
+}
+
+async function attach(peer: DuckDbPeer, options: DatabaseOptions, lock: FileLock, make: (instance: DuckDBInstance, main: Connection) => Database): Promise<Database> {
+  // Without settings of its own, so that other code of this process can open the same instance and read along.
+  const instance = await peer.DuckDBInstance.fromCache(instanceName(options.path))
+  const main = new Connection(await instance.connect())
+  try {
+    for (const setting of requiredSettings(options)) await main.run(setting)
+    for (const setting of OPTIONAL_SETTINGS) await main.run(setting).catch(() => {})
+    const database = make(instance, main)
+    await database.applyMemory()
+    await main.run(`ATTACH ${quoteLiteral(options.path)} AS ${CATALOG} (TYPE duckdb, ROW_GROUP_SIZE ${ROW_GROUP_ROWS})`)
+    return database
+  } catch (error) {
+    await main.close()
+    instance.closeSync()
+    throw error
+  }
+}
+
+/** Name of the shared in-memory instance to which the file is attached. */
+export function instanceName(path: string): string {
+  return `:memory:tailrace ${path}`
+}
+
+function requiredSettings(options: DatabaseOptions): readonly string[] {
+  return [
+    `SET GLOBAL threads = ${options.threads}`,
+    // Nothing is ever downloaded; a missing extension is an error at once.
+    'SET GLOBAL autoinstall_known_extensions = false',
+    'SET GLOBAL autoload_known_extensions = false',
+    `SET GLOBAL temp_directory = ${quoteLiteral(join(options.scratch(), 'duckdb-spill'))}`,
+  ]
+}

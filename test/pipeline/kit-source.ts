@@ -1,0 +1,84 @@
+import { startPostgres, type PostgresOptions, type PostgresServer } from '../../src/testing/postgres-server.ts'
+import { lsnOf, Oracle, until, type Cells } from './kit-oracle.ts'
+
+export const MAJOR = Number(process.env['TAILRACE_TEST_PG'] ?? 18)
+
+/** One server for a test file, a fresh database per test. */
+export class Bench implements AsyncDisposable {
+  readonly server: PostgresServer
+  #databases = 0
+
+  private constructor(server: PostgresServer) {
+    this.server = server
+  }
+
+  static async start(options: Omit<PostgresOptions, 'major'> = {}): Promise<Bench> {
+    const settings = { max_replication_slots: 60, max_wal_senders: 40, ...options.settings }
+    return new Bench(await startPostgres({ major: MAJOR, ...options, settings }))
+  }
+
+  async database(setup = '', name = `test_${++this.#databases}`): Promise<SourceDatabase> {
+    await using admin = await Oracle.connect(this.server.socketUri())
+    await admin.run(`CREATE DATABASE ${name}`)
+    const database = new SourceDatabase(this.server, name, await Oracle.connect(this.server.socketUri(name)))
+    if (setup !== '') await database.run(setup)
+    return database
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.server[Symbol.asyncDispose]()
+  }
+}
+
+export class SourceDatabase implements AsyncDisposable {
+  readonly oracle: Oracle
+  readonly name: string
+  readonly server: PostgresServer
+
+  constructor(server: PostgresServer, name: string, oracle: Oracle) {
+    this.server = server
+    this.name = name
+    this.oracle = oracle
+  }
+
+  get uri(): string {
+    return this.server.uri(this.name)
+  }
+
+  run(sql: string): Promise<Cells[]> {
+    return this.oracle.run(sql)
+  }
+
+  value(sql: string): Promise<string | null> {
+    return this.oracle.value(sql)
+  }
+
+  /** Another session. */
+  session(): Promise<Oracle> {
+    return Oracle.connect(this.server.socketUri(this.name))
+  }
+
+  async head(): Promise<bigint> {
+    return lsnOf((await this.value('SELECT pg_current_wal_insert_lsn()')) ?? '0/0')
+  }
+
+  async confirmed(): Promise<bigint | null> {
+    const text = await this.value('SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE database = current_database()')
+    return text === null ? null : lsnOf(text)
+  }
+
+  async slots(): Promise<string[]> {
+    const rows = await this.run('SELECT slot_name FROM pg_replication_slots WHERE database = current_database()')
+    return rows.map((row) => row['slot_name'] ?? '')
+  }
+
+  /** A server keeps 60 slots at most: each test drops its own. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await until(
+      async () => (await this.value('SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active')) === '0',
+      () => `a slot of ${this.name} is still read by somebody`,
+    )
+    await this.run('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()')
+    await this.oracle[Symbol.asyncDispose]()
+  }
+}

@@ -1,0 +1,65 @@
+import { describe, test } from 'node:test'
+import { assertSame, type CompareOptions } from './kit-compare.ts'
+import { Pipeline, type Running, type Settings } from './kit-run.ts'
+import { openTarget, SINKS, skipReason, type SinkName, type Target } from './kit-sinks.ts'
+import type { Bench, SourceDatabase } from './kit-source.ts'
+
+export { assertSame, compare, splitName, type CompareOptions } from './kit-compare.ts'
+export { lsnOf, Oracle, quote, until, type Cells } from './kit-oracle.ts'
+export { endpoint, Pipeline, Probe, Running, type Hooks, type Settings } from './kit-run.ts'
+export { openTarget, SINKS, skipReason, type SinkName, type Target } from './kit-sinks.ts'
+export { Bench, MAJOR, SourceDatabase } from './kit-source.ts'
+
+/** What a case has at hand: a source database, an empty target, a pipeline between them. */
+export interface World {
+  readonly source: SourceDatabase
+  readonly target: Target
+  readonly pipeline: Pipeline
+  /** Starts to follow and waits until everything is copied. */
+  follow(more?: Settings): Promise<Running>
+  same(tables: readonly string[], options?: CompareOptions): Promise<void>
+}
+
+export interface CaseOptions {
+  /** SQL that fills the source before the pipeline starts. */
+  readonly setup: string
+  readonly settings?: Settings
+  readonly sinks?: readonly SinkName[]
+  readonly skip?: string | false
+}
+
+/** Tests of one file, run four at a time: they mostly wait for servers. */
+export function cases(title: string, declare: () => void): void {
+  describe(title, { concurrency: 4 }, declare)
+}
+
+/** One test per sink. */
+export function pipelineCase(bench: () => Bench, title: string, options: CaseOptions, body: (world: World) => Promise<void>): void {
+  for (const sink of options.sinks ?? SINKS) {
+    const skip = options.skip !== undefined && options.skip !== false ? options.skip : skipReason(sink)
+    test(`${title} [${sink}]`, { skip }, () => runCase(bench(), sink, options, body))
+  }
+}
+
+async function runCase(bench: Bench, sink: SinkName, options: CaseOptions, body: (world: World) => Promise<void>): Promise<void> {
+  await using source = await bench.database(options.setup)
+  await using target = await openTarget(sink, bench)
+  const pipeline = new Pipeline(source, target, options.settings)
+  const started: Running[] = []
+  try {
+    await body({
+      source,
+      target,
+      pipeline,
+      follow: async (more) => {
+        const running = await pipeline.follow(more)
+        started.push(running)
+        await running.streaming()
+        return running
+      },
+      same: (tables, compareOptions) => assertSame(source, target, tables, compareOptions),
+    })
+  } finally {
+    for (const running of started) await running[Symbol.asyncDispose]()
+  }
+}
