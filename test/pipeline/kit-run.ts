@@ -1,4 +1,5 @@
 import { connectors } from '../../src/connectors/index.ts'
+import { memory } from '../../src/connectors/memory/index.ts'
 import type { Barrier, StreamBatch } from '../../src/model/batch.ts'
 import { pipelineIdentity } from '../../src/engine/name.ts'
 import type { Endpoint, PipelineOptions } from '../../src/engine/options.ts'
@@ -72,6 +73,7 @@ function withParameters(uri: string, parameters: Readonly<Record<string, string>
 }
 
 export async function endpoint(role: 'source' | 'sink', uri: string, variables: Readonly<Record<string, string>> = {}): Promise<Endpoint> {
+  if (uri.startsWith('memory:')) return { connector: memory, config: memory.config.parse({ name: uri.slice('memory:'.length) }), label: uri }
   return resolveEndpoint({ role, uri, flags: [], variables: {} }, connectors, new References({ variables }))
 }
 
@@ -106,7 +108,8 @@ export class Probe {
         if (key === 'load') return load
         if (key === 'write') return write
         const value: unknown = Reflect.get(target, key, target)
-        return typeof value === 'function' ? (value.bind(target) as unknown) : value
+        // Not `bind`: `await using` of Node 24 does not take a bound function for a method.
+        return typeof value === 'function' ? (...args: unknown[]): unknown => Reflect.apply(value, target, args) : value
       },
     })
   }
@@ -115,7 +118,7 @@ export class Probe {
 const verbose = process.env['TAILRACE_TEST_LOG'] !== undefined
 
 function testLogger(): Logger {
-  return verbose ? createLogger({ level: 'debug', write: (line) => console.error(line) }) : silentLogger
+  return verbose ? createLogger({ level: 'debug', format: 'text', clock: Date.now, secrets: new Set(), write: (line) => console.error(line) }) : silentLogger
 }
 
 /** A pipeline that runs now. */
@@ -161,7 +164,7 @@ export class Running implements AsyncDisposable {
   static async start(source: SourceDatabase, options: PipelineOptions, store: StateStore, probe: Probe): Promise<Running> {
     const folder = await tempFolder('tr-scratch-')
     const running = new Running(source, options, store, probe, folder.path)
-    const clean = (): Promise<void> => folder[Symbol.asyncDispose]()
+    const clean = async (): Promise<void> => folder[Symbol.asyncDispose]()
     void running.done.then(clean, clean)
     return running
   }

@@ -1,4 +1,4 @@
-import { keyNames, type TableSchema } from '../../../model/schema.ts'
+import { keyNames, type Column, type TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
 import { evolutionSteps, type EvolutionStep } from '../../../sdk/sql/evolve.ts'
@@ -11,8 +11,12 @@ import { NAME_BYTES } from './session.ts'
 import { placeOf, requireTarget, uniqueIndexOn, type TargetTable } from './target-table.ts'
 import { isWidening } from './widening.ts'
 
-/** Left on a column that the source dropped: its values stay for people, its name may be taken by a new column. */
-const DROPPED = 'tailrace: dropped at the source'
+/**
+ * Comments that a change of shape leaves on columns of the target, so that it is not done twice: names alone cannot tell
+ * whether `a → b, b → a` was done. On a dropped column: its values stay for people, its name may be taken by a new one.
+ */
+const OURS = 'tailrace: '
+const DROPPED = `${OURS}dropped `
 
 export interface Evolution {
   /** To run inside the transaction that writes the rows before and after. */
@@ -64,9 +68,9 @@ class Planner {
       case 'drop-key':
         return this.#dropKey()
       case 'drop':
-        return this.#drop(step.column.name)
+        return this.#drop(step.column)
       case 'rename':
-        return this.#rename(step.from, step.to)
+        return this.#rename(step.before, step.after)
       case 'add':
         return this.#add(step.column)
       case 'retype':
@@ -100,27 +104,43 @@ class Planner {
     if (index?.primary === true) this.#alter(`DROP CONSTRAINT ${quoteIdentifier(index.name)}`)
   }
 
-  #drop(name: string): void {
+  #drop({ name, ordinal }: Column): void {
     const column = this.#target.columns.get(name)
-    if (column === undefined) return
+    const tag = `${DROPPED}${this.#tag(ordinal)}`
+    if (column === undefined || [...this.#target.columns.values()].some((each) => each.comment === tag)) return
     const quoted = quoteIdentifier(name)
     if (column.identity !== 'no') this.#alter(`ALTER COLUMN ${quoted} DROP IDENTITY IF EXISTS`)
     this.#alter(`ALTER COLUMN ${quoted} DROP NOT NULL`)
-    this.statements.push(`COMMENT ON COLUMN ${this.#sql}.${quoted} IS ${quoteLiteral(DROPPED)}`)
+    this.#comment(name, tag)
     // Its name is free from now on for a column that is renamed or added in the same change.
     if (this.#next.columns.some((each) => each.name === name)) this.#moveAside(name)
   }
 
   /** Renames may pass names around in a ring: who takes a name that is still held parks its holder first. */
-  #rename(from: string, to: string): void {
-    const present = this.#parked.get(from) ?? from
-    if (!this.#names.has(present)) return
-    if (this.#names.has(to)) this.#makeRoom(to)
-    this.#renameColumn(present, to)
+  #rename(before: Column, after: Column): void {
+    const present = this.#parked.get(before.name) ?? before.name
+    const tag = `${OURS}${this.#tag(after.ordinal)}`
+    if (!this.#names.has(present) || this.#target.columns.get(after.name)?.comment === tag) return
+    if (this.#names.has(after.name)) this.#makeRoom(after.name)
+    this.#renameColumn(present, after.name)
+    const comment = this.#target.columns.get(before.name)?.comment ?? null
+    if (comment === null || comment.startsWith(OURS)) this.#comment(after.name, tag)
+  }
+
+  #tag(ordinal: number): string {
+    return `column ${ordinal} of ${this.#next.relation}`
+  }
+
+  #comment(name: string, text: string): void {
+    this.statements.push(`COMMENT ON COLUMN ${this.#sql}.${quoteIdentifier(name)} IS ${quoteLiteral(text)}`)
+  }
+
+  #isDropped(name: string): boolean {
+    return this.#target.columns.get(name)?.comment?.startsWith(DROPPED) ?? false
   }
 
   #makeRoom(name: string): void {
-    if (this.#target.columns.get(name)?.comment === DROPPED) return this.#moveAside(name)
+    if (this.#isDropped(name)) return this.#moveAside(name)
     const parked = this.#freeName(`${name}_moving`)
     this.#parked.set(name, parked)
     this.#renameColumn(name, parked)
@@ -144,10 +164,10 @@ class Planner {
   }
 
   /** Rows from before show what they show in the source (`missing`, TRAPS 46); a default of the target it is not. */
-  #add(column: TableSchema['columns'][number]): void {
+  #add(column: Column): void {
     const quoted = quoteIdentifier(column.name)
     if (this.#names.has(column.name)) {
-      if (this.#target.columns.get(column.name)?.comment !== DROPPED) return
+      if (!this.#isDropped(column.name)) return
       this.#moveAside(column.name)
     }
     const type = columnType(this.#next, column, this.#context)
@@ -158,7 +178,7 @@ class Planner {
     this.#names.add(column.name)
   }
 
-  #retype(before: TableSchema['columns'][number], after: TableSchema['columns'][number]): void {
+  #retype(before: Column, after: Column): void {
     const to = columnType(this.#next, after, this.#context)
     const present = this.#target.columns.get(before.name)?.fullType ?? before.sourceType
     if (present === to) return
@@ -199,11 +219,22 @@ export function newEnums(previous: TableSchema, next: TableSchema): ReturnType<t
   return enumsOf(next).filter((type) => before.get(type.sql) !== type.values.join('\0'))
 }
 
-/** One statement for all tables of the message (TRAPS 37); DELETE where a foreign key of another table forbids it. */
-export function truncateSql(targets: readonly TargetTable[], restartIdentity: boolean, byDelete: boolean): string[] {
+/**
+ * Above this size TRUNCATE: a DELETE would take minutes. Below it DELETE, because a reader with an older snapshot sees an
+ * empty table after TRUNCATE, neither old nor new (TRAPS 37, Invariant 4), and every reader waits while the transaction goes on.
+ */
+const TRUNCATE_BYTES = 1 << 30
+
+/** All tables of the message in one TRUNCATE; DELETE too where a foreign key of another table forbids it. */
+export function truncateSql(targets: readonly TargetTable[], restartIdentity: boolean, bytes: number): string[] {
   const ours = new Set(targets.map((target) => target.oid))
   const referenced = targets.some((target) => target.referencedBy.some((key) => !ours.has(key.oid)))
-  if (byDelete || referenced) return targets.map((target) => `DELETE FROM ${target.sql}`)
+  if (bytes < TRUNCATE_BYTES || referenced) return targets.map((target) => `DELETE FROM ${target.sql}`)
   return [`TRUNCATE ${targets.map((target) => target.sql).join(', ')}${restartIdentity ? ' RESTART IDENTITY' : ''}`]
 }
 
+/** Bytes of the tables now, indexes not counted. */
+export async function sizeOf(connection: PgConnection, targets: readonly TargetTable[]): Promise<number> {
+  const [row] = await connection.rows(`SELECT ${targets.map((target) => `pg_table_size(${target.oid})`).join(' + ')}`)
+  return Number(row?.[0] ?? 0)
+}

@@ -10,7 +10,8 @@ after(() => server[Symbol.asyncDispose]())
 
 sinkSuite(`PostgreSQL ${server.major}`, {
   capabilities: postgresSinkCapabilities,
-  exact: LOGICAL_KINDS.filter((kind) => kind !== 'json' && kind !== 'document'),
+  // float64 not: one value of the suite is not spelled as PostgreSQL spells it.
+  exact: LOGICAL_KINDS.filter((kind) => kind !== 'json' && kind !== 'document' && kind !== 'float64'),
   open: async ({ deletes }) => {
     const target = await server.target({ deletes })
     return { sink: await target.sink(), rows: (table) => target.rows(table), reopen: () => target.sink(), close: () => target.close() }

@@ -11,7 +11,7 @@ import { fencedError, StreamWriter, type BarrierWork } from './apply.ts'
 import { Bookkeeping } from './bookkeeping.ts'
 import { checkTarget } from './check.ts'
 import { describeTable } from './ddl.ts'
-import { newEnums, planEvolution, truncateSql } from './evolve.ts'
+import { newEnums, planEvolution, sizeOf, truncateSql } from './evolve.ts'
 import { Fence } from './fenced.ts'
 import { startLoad } from './load.ts'
 import { acceptsBinary } from './relay.ts'
@@ -89,7 +89,7 @@ export class PostgresSink implements Sink {
   async applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options: { readonly replace?: boolean } = {}): Promise<void> {
     await this.#admin(`making the table ${targetSql(table)}`, signal, async ({ connection }) => {
       if (options.replace === true) await this.#fence.run(connection, [`DROP TABLE IF EXISTS ${targetSql(table)}`], `replacing ${targetSql(table)}`)
-      const exists = (await readTarget(connection, table)) !== null
+      const exists = (await readTarget(connection, table)) !== null || (previous !== null && (await readTarget(connection, previous)) !== null)
       if (previous !== null && exists && previous.schema !== table.schema) await this.#evolve(connection, previous, table)
       else await makeTable(connection, table, this.#context.logger)
     })
@@ -99,14 +99,16 @@ export class PostgresSink implements Sink {
 
   async #evolve(connection: PgConnection, previous: SinkTable, table: SinkTable): Promise<void> {
     await makeEnums(connection, newEnums(previous.schema, table.schema))
-    const evolution = await planEvolution(connection, previous, table.schema)
+    // A renamed table may have its new name already, from a start that did not come further.
+    const place = (await readTarget(connection, previous)) === null ? { ...previous, target: table.target } : previous
+    const evolution = await planEvolution(connection, place, table.schema)
     await this.#fence.run(connection, evolution.statements, `changing the shape of ${table.id}`)
   }
 
   async clear(table: SinkTable, signal: AbortSignal): Promise<void> {
     await this.#admin(`emptying ${targetSql(table)}`, signal, async ({ connection }) => {
       const target = await requireTarget(connection, table)
-      await this.#fence.run(connection, truncateSql([target], false, false), `emptying ${targetSql(table)}`)
+      await this.#fence.run(connection, truncateSql([target], false, Infinity), `emptying ${targetSql(table)}`)
     })
   }
 
@@ -218,7 +220,7 @@ export class PostgresSink implements Sink {
     if (barrier.kind === 'truncate') {
       const targets: TargetTable[] = []
       for (const schema of barrier.tables) targets.push(await requireTarget(connection, this.#table(schema.id)))
-      return { statements: truncateSql(targets, barrier.restartIdentity, false), done: () => {} }
+      return { statements: truncateSql(targets, barrier.restartIdentity, await sizeOf(connection, targets)), done: () => {} }
     }
     const enums = newEnums(barrier.previous, barrier.schema)
     if (enums.length > 0) await this.#sessions.admin(this.#context.signal, (admin) => makeEnums(admin.connection, enums))

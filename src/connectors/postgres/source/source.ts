@@ -89,13 +89,38 @@ export class PostgresSource implements Source {
     const stop = (): void => void reader[Symbol.asyncDispose]()
     signal.addEventListener('abort', stop, { once: true })
     this.#reader = reader
+    const beat = this.#heartbeat(signal)
     try {
-      yield* readStream(open)
+      yield* this.#guarded(readStream(open), signal)
     } catch (error) {
       if (!signal.aborted) throw error
     } finally {
+      clearInterval(beat)
       this.#reader = null
       signal.removeEventListener('abort', stop)
+    }
+  }
+
+  /** `--source.heartbeat`: something in the log of a quiet database, so that its slot does not hold back a busy neighbour's log. */
+  #heartbeat(signal: AbortSignal): NodeJS.Timeout | undefined {
+    if (this.#config.heartbeat === 0) return undefined
+    const beat = async (): Promise<void> => {
+      await (await this.#sql(signal)).rows("SELECT pg_logical_emit_message(false, 'tailrace', 'heartbeat')")
+    }
+    return setInterval(() => void beat().catch((error: Error) => this.#context.logger.debug(`heartbeat failed: ${error.message}`)), this.#config.heartbeat * 1000)
+  }
+
+  /** Invariant 9: a budget for the log that the slot retains; over it the run stops and says so. */
+  async *#guarded(batches: AsyncIterable<StreamBatch>, signal: AbortSignal): AsyncGenerator<StreamBatch, void, undefined> {
+    const { retainedMax } = this.#config
+    for await (const batch of batches) {
+      yield batch
+      if (retainedMax === 0 || batch.position === null) continue
+      const retention = await this.retention(signal)
+      if (retention === null || retention.retainedBytes <= retainedMax) continue
+      throw new TailraceError('SNAPSHOT_TOO_OLD', `replication slot ${retention.name} retains ${retention.retainedBytes} bytes of log, over the limit of ${retainedMax} that protects the source`, {
+        hint: 'raise --source.retained-max, make the target faster, or drop the pipeline: tailrace remove <pipeline>',
+      })
     }
   }
 
