@@ -7,7 +7,7 @@
 // what `.tools/` holds is whole; one lock keeps two bootstraps out of each other's way.
 
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -153,6 +153,8 @@ async function locked(work) {
   process.once('exit', unlock)
   try {
     writeFileSync(join(lock, 'pid'), String(process.pid))
+    // Whoever staged something under an earlier lock was interrupted.
+    for (const name of readdirSync(TOOLS)) if (name.startsWith('.staging-')) rmSync(join(TOOLS, name), { recursive: true, force: true })
     return await work()
   } finally {
     unlock()
@@ -262,8 +264,12 @@ async function ensureDependencies(node) {
   if (dependenciesCurrent()) return
   await locked(async () => {
     if (dependenciesCurrent()) return
-    say('installing what package-lock.json asks for (npm ci)')
-    await npm(['ci'], { node, cwd: ROOT, what: 'the packages of package-lock.json' })
+    say('installing what package-lock.json asks for')
+    const options = { node, cwd: ROOT, what: 'the packages of package-lock.json' }
+    // npm leaves packages of other platforms out of a lock that it writes where it cannot see them, and then `npm ci`
+    // refuses that lock; `npm install` takes it, and the check below says whether it got what the lock names.
+    await npm(['ci'], options).catch(() => npm(['install', '--no-save'], options))
+    if (!dependenciesCurrent()) throw new BootstrapError('npm did not install what package-lock.json names; run "npm install" and commit the lock.')
   })
 }
 

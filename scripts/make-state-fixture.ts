@@ -20,7 +20,18 @@ const schema: TableSchema = {
   id,
   namespace: 'public',
   name: 'orders',
-  columns: [{ name: 'id', type: { kind: 'int64' }, nullable: false, sourceType: 'bigint', sourceTypeId: 20, ordinal: 1, generated: 'no', identity: 'no' }],
+  columns: [
+    {
+      name: 'id',
+      type: { kind: 'int64' },
+      nullable: false,
+      sourceType: 'bigint',
+      sourceTypeId: 20,
+      ordinal: 1,
+      generated: 'no',
+      identity: 'no',
+    },
+  ],
   key: [0],
   identity: 'key',
   indexes: [],
@@ -39,11 +50,27 @@ await using pipeline = await store.open(
 )
 await pipeline.savePosition('0/16B3748' as Position)
 await pipeline.saveReport('{"ok":true}')
-await pipeline.saveTable({ id, state: 'streaming', schema, target: { namespace: null, name: 'orders' }, rule: 'chunk', counters: '{"read":2}' })
+await pipeline.saveTable({
+  id,
+  state: 'streaming',
+  schema,
+  target: { namespace: null, name: 'orders' },
+  rule: 'chunk',
+  counters: '{"read":2}',
+})
 const view = await pipeline.saveView({ view: '10:12:11' as View, viewEnd: '0/16B3700' as Position })
 await pipeline.saveChunks(id, [{ chunk: { id: 0, range: all, rows: 2, bytes: 100 }, view, done: true, rows: 2, bytes: 100 }])
 await pipeline.memory.set('slot', 'tailrace_fixture')
 await pipeline.saveDeadLetters([
-  { table: id, place: '0/16B3748/1', op: 'insert', stage: 'sink', code: 'ROW_REJECTED', reason: 'too long', record: '{"before":null,"after":{"id":"1"}}', at: 1 },
+  {
+    table: id,
+    place: '0/16B3748/1',
+    op: 'insert',
+    stage: 'sink',
+    code: 'ROW_REJECTED',
+    reason: 'too long',
+    record: '{"before":null,"after":{"id":"1"}}',
+    at: 1,
+  },
 ])
 await store.request('fixture', { kind: 'resnapshot', tables: [id] })

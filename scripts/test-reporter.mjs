@@ -4,7 +4,7 @@
 import { inspect } from 'node:util'
 
 /** So long may it take to close what a test used, and so long may a file pause between two tests. */
-const IDLE_SECONDS = 8
+const IDLE_SECONDS = 6
 
 /** Node's exit would wait for ever: its test runner only ends when the event loop is empty. */
 class LeftoverWatch {

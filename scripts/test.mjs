@@ -115,7 +115,7 @@ let recordFiles = 0
 
 /** Runs a job; the records are what the reporter wrote, one line per test. */
 async function runJob(job, runFolder) {
-  const env = { ...process.env, TMPDIR: runFolder, TAILRACE_TEST_PG: job.major ?? '', NODE_TEST_CONTEXT: undefined }
+  const env = { ...process.env, TMPDIR: runFolder, TAILRACE_TEST_PG: job.major, NODE_TEST_CONTEXT: undefined }
   const file = join(runFolder, `records-${++recordFiles}`)
   const args = job.isTest ? [`--test-reporter-destination=${file}`, ...job.args] : job.args
   const result = await execute(job.command, args, env)

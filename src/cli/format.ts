@@ -32,8 +32,8 @@ export function formatSeconds(seconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(all % 60)}` : `${minutes}:${two(all % 60)}`
 }
 
-/** Lag: 0.003 s, 4.2 s, 12:30. */
-export function formatLag(seconds: number): string {
+/** 0.003 s, 4.2 s, 12:30: for lag and short runs. */
+export function formatElapsed(seconds: number): string {
   if (seconds >= 60) return formatSeconds(seconds)
   return `${seconds < 1 ? Number(seconds.toFixed(3)) : seconds.toFixed(1)} s`
 }

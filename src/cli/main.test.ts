@@ -239,24 +239,10 @@ test('ends come from the environment where the line does not name them', async (
 })
 
 test('options of sync reach the engine', async () => {
-  const line = [
-    ...['--follow', 'toy://h', '/dev/well', '--tables', 'a,"B,c".*', '--tables', 'd', '--map', 'a=x.y', '--map', '"q=r"=z'],
-    ...['--columns', 'a=id,"we,ird"', '--exclude', 'a.b,s.t.u', '--where', "a=total > 0 AND note = 'x=y, z'", '--key', 's.t=a,b'],
-    ...[
-      '--if-exists',
-      'append',
-      '--schema-changes',
-      'stop',
-      '--deletes',
-      'soft',
-      '--on-error',
-      'dead-letter',
-      '--workers',
-      '7',
-      '--name',
-      'shop',
-    ],
-  ]
+  const what = ['--follow', 'toy://h', '/dev/well', '--tables', 'a,"B,c".*', '--tables', 'd', '--map', 'a=x.y', '--map', '"q=r"=z']
+  const rows = ['--columns', 'a=id,"we,ird"', '--exclude', 'a.b,s.t.u', '--where', "a=total > 0 AND note = 'x=y, z'", '--key', 's.t=a,b']
+  const how = ['--if-exists', 'append', '--schema-changes', 'stop', '--deletes', 'soft', '--on-error', 'dead-letter', '--workers', '7']
+  const line = [...what, ...rows, ...how, '--name', 'shop']
   const pipeline = await asked(line)
   assert.deepEqual(pipeline.selection, {
     tables: ['a', '"B,c".*', 'd'],

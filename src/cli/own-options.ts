@@ -63,7 +63,7 @@ const OPTIONS: readonly OwnOption[] = [
   declare('name', 'value', '<name>', 'name of the pipeline', TEXT, 'made of source and sink'),
   declare('limit', 'value', '<n>', 'most entries to show', WHOLE, '100'),
   declare('after', 'value', '<id>', 'show entries after this one', WHOLE),
-  declare('wait', 'value', '<duration>', 'how long to wait until the runner has done it', { kind: 'integer', unit: 'ms' }, '30s'),
+  declare('wait', 'value', '<duration>', 'how long to wait until the runner has done it', { kind: 'number', unit: 's' }, '30s'),
   declare('state', 'value', '<uri>', 'where pipelines are remembered: a file, sqlite:<file> or memory:', TEXT, './.tailrace/state.db'),
   declare('json', 'switch', '', 'print exactly one JSON object on stdout at the end'),
   declare('progress', 'value', 'auto|plain|json|none', 'how to show progress on stderr', choice('auto', 'plain', 'json', 'none'), 'auto'),

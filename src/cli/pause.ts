@@ -6,8 +6,8 @@ import { formatSeconds } from './format.ts'
 import { listenForInterrupts } from './signals.ts'
 
 const POLL_MS = 200
-const WAIT_MS = 30_000
-const MOST_WAIT_MS = 24 * 3_600_000
+const WAIT_SECONDS = 30
+const MOST_WAIT_SECONDS = 24 * 3600
 const UNREACHABLE = 3
 
 export function pauseCommand(context: CommandContext): Promise<number> {
@@ -22,7 +22,7 @@ export function resumeCommand(context: CommandContext): Promise<number> {
 async function control(context: CommandContext, kind: 'pause' | 'resume'): Promise<number> {
   refuseMoreOperands(context, 1)
   const name = pipelineOperand(context)
-  const wait = context.options.count('wait', 0, MOST_WAIT_MS) ?? WAIT_MS
+  const wait = (context.options.count('wait', 0, MOST_WAIT_SECONDS) ?? WAIT_SECONDS) * 1000
   const { store, record } = await openPipeline(context, name)
   await using _ = store
   await store.request(name, { kind })

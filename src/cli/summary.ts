@@ -1,5 +1,5 @@
 import type { Report, TableReport } from '../engine/report.ts'
-import { formatBytes, formatCount, formatExact, formatSeconds, formatTable, type TableColumn } from './format.ts'
+import { formatBytes, formatCount, formatExact, formatElapsed, formatTable, type TableColumn } from './format.ts'
 import { showLag } from './progress/frame.ts'
 
 const COLUMNS: readonly TableColumn[] = [
@@ -56,7 +56,7 @@ function totalLine(report: Report): string {
   const speed = report.seconds > 0 ? `, ${formatCount(read / report.seconds)} rows/s` : ''
   const size = bytes > 0 ? `, ${formatBytes(bytes)}` : ''
   const rows = `${formatExact(read)} row${read === 1 ? '' : 's'}`
-  return `${report.pipeline}: ${report.state}, ${rows}${size} in ${formatSeconds(report.seconds)}${speed}`
+  return `${report.pipeline}: ${report.state}, ${rows}${size} in ${formatElapsed(report.seconds)}${speed}`
 }
 
 function retentionLine(retention: NonNullable<Report['retention']>): string {

@@ -27,11 +27,17 @@ export interface FencedChunk {
   readonly view: View | null
 }
 
+/** A key fetched for a hole of the slice at hand: `view` is its fence from that row on. */
+export interface KeyFence {
+  readonly row: number
+  readonly view: View
+}
+
 export interface Fenced {
   readonly slice: Slice
   /** Rows left out because the copy has them already. */
   readonly covered: number
-  /** Rows of `slice` that came to a new key without all columns, whose old row the copy does not have (TRAPS 4c). */
+  /** Rows of the slice given, left out, that came to a new key without all columns, whose old row the copy does not have (TRAPS 4c). */
   readonly holes: readonly number[]
 }
 
@@ -42,9 +48,13 @@ export function keyText(values: readonly (string | null | undefined)[]): string 
   return values.map((value) => (value === null || value === undefined ? '-' : `${value.length}:${value}`)).join('')
 }
 
-/** Takes out of a slice what the views have seen, splitting key changes into "old key goes" and "new key comes". */
-export function fenceSlice(slice: Slice, transactions: readonly Transaction[], fence: TableFence, covers: Covers): Fenced {
-  const find = chunkFinder(slice.schema, fence)
+/**
+ * Takes out of a slice what the views have seen, splitting key changes into "old key goes" and "new key comes". `fetched`:
+ * keys with fences of their own from a row of this slice on.
+ */
+export function fenceSlice(slice: Slice, transactions: readonly Transaction[], fence: TableFence, covers: Covers, fetched: ReadonlyMap<string, readonly KeyFence[]> = NONE): Fenced {
+  const chunkView = chunkFinder(slice.schema, fence)
+  const find = (key: readonly (string | null)[], row: number): View | null => (fetched.size === 0 ? null : viewFrom(fetched, key, row)) ?? chunkView(key)
   const rows: number[] = []
   const ops: OpCode[] = []
   const dropOld = new Set<number>()
@@ -54,14 +64,17 @@ export function fenceSlice(slice: Slice, transactions: readonly Transaction[], f
     const op = slice.ops[row] as OpCode
     const oldKey = oldKeyOf(slice, row)
     const newKey = op === Op.delete ? null : newKeyOf(slice, row)
-    const goes = oldKey !== null && isCovered(find(oldKey), row)
-    const comes = newKey !== null && isCovered(find(newKey), row)
+    const goes = oldKey !== null && isCovered(find(oldKey, row), row)
+    const comes = newKey !== null && isCovered(find(newKey, row), row)
     const moved = oldKey !== null && newKey !== null && keyText(oldKey) !== keyText(newKey)
     const kept = decide(op, moved, goes, comes)
     if (kept === null) continue
     if (kept === Op.insert && op === Op.update) {
+      if (lacksColumns(slice, row)) {
+        holes.push(row)
+        continue
+      }
       dropOld.add(row)
-      if (lacksColumns(slice, row)) holes.push(rows.length)
     }
     rows.push(row)
     ops.push(kept)
@@ -70,6 +83,14 @@ export function fenceSlice(slice: Slice, transactions: readonly Transaction[], f
   const picked = pickRows(slice, rows, ops, (row) => dropOld.has(row))
   blankDeletes(picked)
   return { slice: picked, covered: slice.rows - rows.length, holes }
+}
+
+const NONE: ReadonlyMap<string, readonly KeyFence[]> = new Map()
+
+function viewFrom(fetched: ReadonlyMap<string, readonly KeyFence[]>, key: readonly (string | null)[], row: number): View | null {
+  let newest: KeyFence | null = null
+  for (const each of fetched.get(keyText(key)) ?? []) if (each.row <= row && (newest === null || each.row > newest.row)) newest = each
+  return newest?.view ?? null
 }
 
 /** Rule K (b): neither covered → as it is; both → nothing; old key covered only → insert; new key covered only → delete. */

@@ -1,5 +1,6 @@
 import type { Position, View } from '../model/position.ts'
 import { TailraceError } from '../sdk/errors.ts'
+import { forgetHoles, recallHoles } from './holes.ts'
 import { transition } from './machine.ts'
 import type { Run } from './run.ts'
 import { sinkTable, type PipelineTable } from './tables.ts'
@@ -20,8 +21,13 @@ export async function loadFences(run: Run): Promise<void> {
       return { range: chunk.range, view: view.view }
     })
     const end = newest(run, ends)
-    if (end !== null) run.fences.set(table.id, { table: table.id, chunks, keys: new Map(), end })
-    else await release(run, table)
+    if (end === null) {
+      await release(run, table)
+      continue
+    }
+    const fence = { table: table.id, chunks, keys: new Map(), end }
+    await recallHoles(run, fence)
+    run.fences.set(table.id, fence)
   }
 }
 
@@ -60,6 +66,7 @@ export async function passFences(run: Run, position: Position, signal: AbortSign
 async function release(run: Run, table: PipelineTable): Promise<void> {
   table.state = transition(table.state, 'passed-views')
   await run.saveTable(table)
+  await forgetHoles(run, table.id)
 }
 
 /** Indexes, constraints and sequences of tables whose copy is consistent. */

@@ -10,10 +10,11 @@ import { transition } from './machine.ts'
 import type { Environment, PipelineOptions } from './options.ts'
 import type { Report } from './report.ts'
 import { Run } from './run.ts'
+import { sinkTable } from './tables.ts'
 import { runSnapshot } from './snapshot-phase.ts'
 import { recover, runStream, type StreamEnd } from './stream-phase.ts'
 import { seal } from './fences.ts'
-import type { PipelineState } from '../state/store.ts'
+import type { PipelineIdentity, PipelineState } from '../state/store.ts'
 
 const PAUSE_LOOK_MILLIS = 500
 const HEARTBEAT_MILLIS = 5000
@@ -24,6 +25,17 @@ const HEARTBEAT_MILLIS = 5000
  */
 export async function runPipeline(options: PipelineOptions, environment: Environment): Promise<Report> {
   const identity = pipelineIdentity(options)
+  const { store } = environment
+  const isNew = (await store.find(identity.name)) === null
+  try {
+    return await runLeased(options, environment, identity)
+  } finally {
+    // CASE 40: what failed before anything was touched leaves nothing behind, not even a name.
+    if (isNew && (await store.find(identity.name)) !== null && (await store.tables(identity.name)).length === 0) await store.remove(identity.name)
+  }
+}
+
+async function runLeased(options: PipelineOptions, environment: Environment, identity: PipelineIdentity): Promise<Report> {
   await using state = await environment.store.open(identity, environment.holder)
   const lent = { pipeline: identity.name, deletes: options.deletes, memory: state.memory, environment }
   await using source = await openSource(options.source, connectorContext(lent, 'source'))
@@ -144,11 +156,14 @@ async function readAgain(run: Run, ids: readonly TableId[], signal: AbortSignal)
   for (const id of ids) {
     const table = run.tables.get(id)
     if (table === undefined || table.state === 'removed') continue
-    const now = found.find((each) => each.id === id || each.schema.relation === table.source.schema.relation)
+    // Who has the name now comes first: an online migration swaps tables by renaming them (TRAPS 48).
+    const now = found.find((each) => each.id === id) ?? found.find((each) => each.schema.relation === table.source.schema.relation)
     if (now === undefined) throw new TailraceError('SCHEMA_CHANGED', `${id} is to be read again but is not in the source any more`, { hint: `tailrace tables ${run.identity.name} remove ${id}`, path: id })
     const before = { id, schema: table.source.schema, target: table.target }
-    table.source = now
-    await run.sink.applySchema({ ...before, schema: now.schema }, before, signal)
+    table.source = { ...now, id, schema: { ...now.schema, id } }
+    // Emptied first: values that a new type would not take are to be read again anyway.
+    await run.sink.clear(before, signal)
+    await run.sink.applySchema(sinkTable(table), before, signal)
     table.state = transition(table.state, 'read-again')
     await run.saveTable(table)
   }

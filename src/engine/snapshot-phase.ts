@@ -4,6 +4,7 @@ import type { Loader } from '../sdk/sink.ts'
 import type { Chunk, Snapshot } from '../sdk/source.ts'
 import type { ChunkRecord } from '../state/store.ts'
 import { zeroCounters } from './counters.ts'
+import { forgetHoles } from './holes.ts'
 import { transition } from './machine.ts'
 import type { Run } from './run.ts'
 import { sinkTable, type PipelineTable } from './tables.ts'
@@ -63,6 +64,7 @@ async function planTable(run: Run, table: PipelineTable, snapshot: Snapshot, mod
   const resume = mode === 'again' && table.state === 'copying' && (table.rule === 'chunk' || complete) && ledger.length > 0
   if (resume) return resumeTable(run, table, ledger)
   if (table.ours || ledger.length > 0) await emptyTarget(run, table, signal)
+  await forgetHoles(run, table.id)
   const plan = await snapshot.plan(table.source, signal)
   await run.state.saveChunks(table.id, plan.chunks.map((chunk) => ({ chunk, view: null, done: false, rows: 0, bytes: 0 })))
   table.rule = plan.rule

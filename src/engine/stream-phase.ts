@@ -33,6 +33,8 @@ export async function runStream(run: Run, signal: AbortSignal): Promise<StreamEn
       if (signal.aborted || ours.retry !== 'retry') throw ours
       if (run.environment.drain.aborted) return { kind: 'drained' }
       await pauseBeforeRetry(run, ours, backoff, signal)
+      // Fences of rows that were fetched for a transaction which is rolled back now do not count.
+      await loadFences(run)
     } finally {
       run.rollback()
     }

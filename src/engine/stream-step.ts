@@ -1,10 +1,9 @@
 import { EMPTY_SLICES, type Barrier, type Slice, type StreamBatch } from '../model/batch.ts'
 import type { TableSchema } from '../model/schema.ts'
 import { carryOf } from '../model/row-view.ts'
-import { pickRows, textAt } from '../model/slice-builder.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import { countOps } from './counters.ts'
-import { fenceSlice, keyText, type TableFence } from './fence.ts'
+import { fenceAndFill } from './holes.ts'
 import { projectSlice } from './project.ts'
 import type { Run } from './run.ts'
 import { quarantineBatch } from './dead-letters.ts'
@@ -59,43 +58,22 @@ async function fenceSlices(run: Run, slices: readonly Slice[], batch: StreamBatc
   for (const slice of slices) {
     const fence = run.fences.get(slice.schema.id)
     if (fence === undefined) out.push(slice)
-    else out.push(...(await fenceOne(run, slice, batch, fence, signal)))
+    else out.push(...(await fenceAndFill(run, slice, batch, fence, signal)))
   }
   return out
-}
-
-async function fenceOne(run: Run, slice: Slice, batch: StreamBatch, fence: TableFence, signal: AbortSignal): Promise<Slice[]> {
-  const covers = run.source.covers?.bind(run.source)
-  if (covers === undefined) throw new TailraceError('BUG', 'a source with later views must say what they cover')
-  const { slice: kept, holes } = fenceSlice(slice, batch.transactions, fence, covers)
-  if (holes.length === 0) return kept.rows === 0 ? [] : [kept]
-  return fillHoles(run, kept, holes, fence, signal)
-}
-
-/**
- * TRAPS 4c: a row came to a new key without its unchanged columns, and the copy never had its old row. It is fetched by its
- * new key in a new view, which becomes the fence of that key; a row that is not there any more is only fenced.
- */
-async function fillHoles(run: Run, slice: Slice, holes: readonly number[], fence: TableFence, signal: AbortSignal): Promise<Slice[]> {
-  const table = run.tables.get(slice.schema.id)
-  if (run.source.fetch === undefined || table === undefined) throw new TailraceError('BUG', `${slice.schema.id} has a row that must be fetched and the source cannot`)
-  const keys = holes.map((row) => slice.schema.key.map((column) => textAt(slice, row, column) ?? ''))
-  const fetched = await run.source.fetch(table.source, keys, signal)
-  for (const key of keys) fence.keys.set(keyText(key), fetched.view)
-  if (run.source.comparePositions?.(fetched.viewEnd, fence.end) === 1) fence.end = fetched.viewEnd
-  const gone = new Set(holes)
-  const rest = Array.from({ length: slice.rows }, (_, row) => row).filter((row) => !gone.has(row))
-  const filled: Slice = { ...fetched.slice, ops: fetched.slice.ops.slice().fill(1), order: fetched.slice.order.slice().fill(slice.order[slice.rows - 1] ?? 0) }
-  return [pickRows(slice, rest), filled].filter((each) => each.rows > 0)
 }
 
 function prepareBarrier(run: Run, batch: StreamBatch, barrier: Barrier): StreamBatch | null {
   if (barrier.kind === 'truncate') return prepareTruncate(run, batch, barrier)
   const table = run.tables.get(barrier.schema.id)
   if (table === undefined || table.state === 'removed') return null
+  if (barrier.changes.length === 0 && barrier.ambiguous === null) return asIgnored(run, batch, barrier, table.source.schema)
   const what = barrier.changes.map((change) => `${change.kind} ${[change.before, change.after].filter((name) => name !== null).join(' → ')}`).join(', ')
   if (run.options.schemaChanges === 'stop') {
     throw new TailraceError('SCHEMA_CHANGED', `${table.id} changed (${what || barrier.ambiguous}) and --schema-changes is stop`, { hint: 'start again with --schema-changes evolve to follow it, or ignore to leave the target as it is', path: table.id })
+  }
+  if (run.options.schemaChanges === 'ignore' && barrier.blind === true) {
+    throw new TailraceError('SCHEMA_CHANGED', `${barrier.ambiguous}; with --schema-changes ignore its rows cannot be followed`, { hint: `tailrace resnapshot ${run.identity.name} ${table.id}, or start again with --schema-changes evolve`, path: table.id })
   }
   if (run.options.schemaChanges === 'ignore') {
     run.note({ severity: 'warning', code: 'SCHEMA_CHANGED', message: `${table.id} changed (${what || barrier.ambiguous}); ignored as asked`, path: table.id })
@@ -104,6 +82,13 @@ function prepareBarrier(run: Run, batch: StreamBatch, barrier: Barrier): StreamB
   if (barrier.ambiguous !== null) throw new ReadAgain(barrier.schema, barrier.ambiguous)
   run.environment.logger.info(`${table.id} changed: ${what}`)
   return batch
+}
+
+/** Nothing of the columns changed, only what the source must remember of the table: kept whatever the policy. */
+function asIgnored(run: Run, batch: StreamBatch, barrier: Extract<Barrier, { kind: 'schema' }>, kept: TableSchema): StreamBatch {
+  if (run.options.schemaChanges !== 'ignore') return batch
+  const { partitions } = barrier.schema
+  return { ...batch, barrier: { ...barrier, previous: kept, schema: { ...kept, ...(partitions === undefined ? {} : { partitions }) } } }
 }
 
 function prepareTruncate(run: Run, batch: StreamBatch, barrier: Extract<Barrier, { kind: 'truncate' }>): StreamBatch | null {

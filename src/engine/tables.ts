@@ -55,6 +55,6 @@ export function recordOf(table: PipelineTable, counters: string): TableRecord {
 
 /** A table that an earlier run knew, with what the command line says of it now. */
 export function restoreTable(record: TableRecord, found: SourceTable | undefined): PipelineTable {
-  const source: SourceTable = { id: record.id, schema: record.schema, where: found?.where ?? null, columnsFixed: found?.columnsFixed ?? false, excluded: found?.excluded ?? [] }
+  const source: SourceTable = { id: record.id, schema: record.schema, where: found?.where ?? null, columnsFixed: found?.columnsFixed ?? false, keyFixed: found?.keyFixed ?? false, excluded: found?.excluded ?? [] }
   return { id: record.id, source, target: record.target, state: record.state, rule: record.rule, chunks: 0, chunksDone: 0, ours: true }
 }

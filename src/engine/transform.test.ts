@@ -11,13 +11,24 @@ import { at, batchOf, insert, remove, schemaOf, update } from '../testing/sink-b
 import { deadLetterOf, transformBatch, transformSnapshot, type Transformed } from './transform.ts'
 
 const context: TransformContext = { pipeline: 'p', signal: new AbortController().signal }
-const people = schemaOf({ name: 'people', columns: [{ name: 'id', type: { kind: 'int32' } }, { name: 'name', type: { kind: 'string' } }, { name: 'n', type: { kind: 'array', element: { kind: 'int32' } } }], key: ['id'] })
+const people = schemaOf({
+  name: 'people',
+  columns: [
+    { name: 'id', type: { kind: 'int32' } },
+    { name: 'name', type: { kind: 'string' } },
+    { name: 'n', type: { kind: 'array', element: { kind: 'int32' } } },
+  ],
+  key: ['id'],
+})
 const pets = schemaOf({ name: 'pets', columns: [{ name: 'id', type: { kind: 'int32' } }], key: ['id'] })
 
 function sample(): StreamBatch {
   return batchOf([
     { number: 1, changes: [insert(people, ['1', 'a', '[0:0]={7}']), insert(pets, ['1']), insert(people, ['2', 'b', null])] },
-    { number: 2, changes: [update(people, ['1', 'c', undefined]), remove(pets, ['1']), update(people, ['9', undefined, undefined], ['2', null, null])] },
+    {
+      number: 2,
+      changes: [update(people, ['1', 'c', undefined]), remove(pets, ['1']), update(people, ['9', undefined, undefined], ['2', null, null])],
+    },
   ])
 }
 
@@ -30,7 +41,12 @@ function rowsOf(slices: readonly Slice[]): string[] {
   const rows = slices.flatMap((slice) =>
     Array.from({ length: slice.rows }, (_, row) => ({
       order: slice.order[row]!,
-      text: [slice.ops[row], slice.schema.name, slice.transactions[row], ...slice.schema.columns.map((_, column) => textAt(slice, row, column) ?? '-')].join(' '),
+      text: [
+        slice.ops[row],
+        slice.schema.name,
+        slice.transactions[row],
+        ...slice.schema.columns.map((_, column) => textAt(slice, row, column) ?? '-'),
+      ].join(' '),
     })),
   )
   return rows.sort((a, b) => a.order - b.order).map((row) => row.text)
@@ -47,7 +63,10 @@ describe('a transform of a batch', () => {
     const batch = sample()
     const done = await run((change) => change, batch)
     assert.deepEqual(rowsOf(done.batch.slices), all)
-    assert.deepEqual(done.slices.map((slice) => slice.bytes), batch.slices.map((slice) => slice.bytes))
+    assert.deepEqual(
+      done.slices.map((slice) => slice.bytes),
+      batch.slices.map((slice) => slice.bytes),
+    )
     assert.deepEqual([done.batch.position, done.batch.transactions, done.rows], [batch.position, batch.transactions, 6])
     assert.deepEqual([done.filtered.size, done.added.size, done.failed], [0, 0, []])
   })
@@ -60,7 +79,14 @@ describe('a transform of a batch', () => {
       return change
     }
     const done = await run(transform)
-    assert.deepEqual(seen, ['insert public.people', 'insert public.pets', 'insert public.people', 'update public.people', 'delete public.pets', 'update public.people'])
+    assert.deepEqual(seen, [
+      'insert public.people',
+      'insert public.pets',
+      'insert public.people',
+      'update public.people',
+      'delete public.pets',
+      'update public.people',
+    ])
     assert.deepEqual(rowsOf(done.slices), all)
   })
 
@@ -70,13 +96,28 @@ describe('a transform of a batch', () => {
       if (change.op !== 'insert') return patch(change, { name: 'x' })
       return change.after?.['id'] === 2 ? [] : [change, patch(change, { id: 100 }), patch(change, { id: 101, n: null })]
     })
-    assert.deepEqual(rowsOf(done.slices), ['1 people 0 1 a [0:0]={7}', '1 people 0 100 a [0:0]={7}', '1 people 0 101 a -', '2 people 1 1 x -', '2 people 1 9 x -'])
-    assert.deepEqual([...done.filtered], [[pets.id, 2], [people.id, 1]])
+    assert.deepEqual(rowsOf(done.slices), [
+      '1 people 0 1 a [0:0]={7}',
+      '1 people 0 100 a [0:0]={7}',
+      '1 people 0 101 a -',
+      '2 people 1 1 x -',
+      '2 people 1 9 x -',
+    ])
+    assert.deepEqual(
+      [...done.filtered],
+      [
+        [pets.id, 2],
+        [people.id, 1],
+      ],
+    )
     assert.deepEqual([...done.added], [[people.id, 2]])
     assert.equal(done.rows, 6 - 3 + 2)
     const sequences = changesOf(sample()).map((change) => change.sequence)
     const [slice] = done.slices
-    assert.deepEqual([0, 1, 2, 3].map((row) => done.sequenceOf(slice!, row)), [`${sequences[0]}.0`, `${sequences[0]}.1`, `${sequences[0]}.2`, sequences[3]])
+    assert.deepEqual(
+      [0, 1, 2, 3].map((row) => done.sequenceOf(slice!, row)),
+      [`${sequences[0]}.0`, `${sequences[0]}.1`, `${sequences[0]}.2`, sequences[3]],
+    )
   })
 
   test('a batch of which nothing is left still moves the position', async () => {
@@ -85,16 +126,28 @@ describe('a transform of a batch', () => {
   })
 
   test('an update may become a delete: that is how a filter on values forgets a row', async () => {
-    const done = await run((change) => (change.op === 'update' ? { ...change, op: 'delete', after: null, before: { id: change.after!['id']! }, beforeKind: 'key' } : change))
+    const done = await run((change) =>
+      change.op === 'update' ? { ...change, op: 'delete', after: null, before: { id: change.after!['id']! }, beforeKind: 'key' } : change,
+    )
     assert.deepEqual(rowsOf(done.slices), [...all.slice(0, 3), '3 people 1 - - -', '3 pets 1 -', '3 people 1 - - -'])
   })
 })
 
 describe('a transform that fails', () => {
   const failing: Readonly<Record<string, readonly [Transform, RegExp]>> = {
-    'throws': [() => { throw new TypeError('secret value') }, /^the transform threw TypeError for a row of public.people$/],
-    'throws no error': [() => { throw 'secret value' }, /threw string for a row/],
-    'rejects': [() => Promise.reject(new RangeError('secret value')), /threw RangeError/],
+    throws: [
+      () => {
+        throw new TypeError('secret value')
+      },
+      /^the transform threw TypeError for a row of public.people$/,
+    ],
+    'throws no error': [
+      () => {
+        throw 'secret value'
+      },
+      /threw string for a row/,
+    ],
+    rejects: [() => Promise.reject(new RangeError('secret value')), /threw RangeError/],
     'forgets to return': [() => undefined as never, /it gave undefined: expected a change, several, or null/],
     'gives a text': [() => 'x' as never, /it gave string/],
     'gives a list of something': [(change) => [change, 5 as never], /does not hold changes only/],
@@ -108,7 +161,9 @@ describe('a transform that fails', () => {
 
   for (const [what, [transform, message]] of Object.entries(failing)) {
     test(`${what}: the row is named and given back as it was, the others are written (CASE 34)`, async () => {
-      const done = await run((change, given) => (change.table === people.id && change.op === 'insert' && change.after?.['id'] === 1 ? transform(change, given) : change))
+      const done = await run((change, given) =>
+        change.table === people.id && change.op === 'insert' && change.after?.['id'] === 1 ? transform(change, given) : change,
+      )
       assert.deepEqual(rowsOf(done.slices), all.slice(1))
       const [failed] = done.failed
       assert.equal(done.failed.length, 1)
@@ -116,7 +171,10 @@ describe('a transform that fails', () => {
       assert.match(failed!.error.message, message)
       assert.ok(!failed!.error.message.includes('secret'))
       const letter = deadLetterOf({ ...failed!, stage: 'transform', at: 3 })
-      assert.deepEqual([letter.table, letter.op, letter.code, letter.place], [people.id, 'insert', 'TRANSFORM_FAILED', `${at(1)}/100000000/0`])
+      assert.deepEqual(
+        [letter.table, letter.op, letter.code, letter.place],
+        [people.id, 'insert', 'TRANSFORM_FAILED', `${at(1)}/100000000/0`],
+      )
       assert.deepEqual(JSON.parse(letter.record), { before: null, after: { id: '1', name: 'a', n: '[0:0]={7}' } })
     })
   }
@@ -139,13 +197,28 @@ describe('a transform that fails', () => {
 
   test('because the pipeline is stopped makes no dead letters', async () => {
     const stop = new AbortController()
-    const work = transformBatch(sample(), async () => { stop.abort(new TailraceError('ABORTED', 'stopped')); throw new Error('fetch failed') }, { pipeline: 'p', signal: stop.signal }, null)
+    const work = transformBatch(
+      sample(),
+      async () => {
+        stop.abort(new TailraceError('ABORTED', 'stopped'))
+        throw new Error('fetch failed')
+      },
+      { pipeline: 'p', signal: stop.signal },
+      null,
+    )
     await assert.rejects(work, { code: 'ABORTED' })
   })
 })
 
 describe('a transform of snapshot rows', () => {
-  const slice = textRowsToSlice(people, [['1', 'a', '{1}'], ['2', 'b', null], ['3', 'c', null]].map((after) => ({ op: Op.read, after })))
+  const slice = textRowsToSlice(
+    people,
+    [
+      ['1', 'a', '{1}'],
+      ['2', 'b', null],
+      ['3', 'c', null],
+    ].map((after) => ({ op: Op.read, after })),
+  )
 
   test('keeps them snapshot rows', async () => {
     const done = await transformSnapshot(slice, (change) => (change.after?.['id'] === 2 ? null : patch(change, { name: 'x' })), context)
@@ -156,7 +229,9 @@ describe('a transform of snapshot rows', () => {
   })
 
   test('a failed one is the same letter however often it is read', async () => {
-    const fail: Transform = () => { throw new Error('x') }
+    const fail: Transform = () => {
+      throw new Error('x')
+    }
     const one = await transformSnapshot(slice, fail, context)
     const again = await transformSnapshot(textRowsToSlice(people, [{ op: Op.read, after: ['2', 'changed', null] }]), fail, context)
     const letters = [...one.failed, ...again.failed].map((failed) => deadLetterOf({ ...failed, stage: 'transform', at: 0 }))
@@ -168,28 +243,51 @@ describe('a transform of snapshot rows', () => {
 })
 
 test('a dead letter tells null, unchanged and not known apart', () => {
-  const batch = batchOf([{ number: 1, changes: [update(people, ['2', undefined, null], ['1', null, null]), remove(people, ['1', null, null])] }])
+  const batch = batchOf([
+    { number: 1, changes: [update(people, ['2', undefined, null], ['1', null, null]), remove(people, ['1', null, null])] },
+  ])
   const error = new TailraceError('ROW_REJECTED', 'the target refused a row', { cause: new Error('value too long') })
   const letters = [0, 1].map((row) => deadLetterOf({ slice: batch.slices[0]!, row, sequence: `s${row}`, stage: 'sink', error, at: 7 }))
-  assert.deepEqual(letters.map((letter) => letter.record), ['{"before":{"id":"1"},"after":{"id":"2","n":null}}', '{"before":{"id":"1"},"after":null}'])
-  assert.deepEqual({ ...letters[1], record: '' }, { table: people.id, place: 's1', op: 'delete', stage: 'sink', code: 'ROW_REJECTED', reason: 'the target refused a row: value too long', record: '', at: 7 })
+  assert.deepEqual(
+    letters.map((letter) => letter.record),
+    ['{"before":{"id":"1"},"after":{"id":"2","n":null}}', '{"before":{"id":"1"},"after":null}'],
+  )
+  assert.deepEqual(
+    { ...letters[1], record: '' },
+    {
+      table: people.id,
+      place: 's1',
+      op: 'delete',
+      stage: 'sink',
+      code: 'ROW_REJECTED',
+      reason: 'the target refused a row: value too long',
+      record: '',
+      at: 7,
+    },
+  )
 })
 
 test('any mixture of keep, drop, double and throw accounts for every row, in order', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(fc.tuple(fc.boolean(), fc.constantFrom('keep', 'drop', 'double', 'throw')), { maxLength: 30 }), async (fates) => {
-      const changes = fates.map(([first], index) => insert(first ? people : pets, first ? [String(index), null, null] : [String(index)]))
-      const batch = batchOf([{ number: 1, changes }])
-      let n = 0
-      const done = await run((change) => {
-        const fate = fates[n++]![1]
-        if (fate === 'throw') throw new Error('no')
-        return fate === 'drop' ? null : fate === 'double' ? [change, change] : change
-      }, batch)
-      const sum = (counts: ReadonlyMap<unknown, number>): number => [...counts.values()].reduce((a, b) => a + b, 0)
-      assert.equal(done.rows, fates.length + sum(done.added) - sum(done.filtered) - done.failed.length)
-      const expected = fates.flatMap(([, fate], index) => (fate === 'keep' ? [index] : fate === 'double' ? [index, index] : []))
-      assert.deepEqual(rowsOf(done.slices).map((row) => Number(row.split(' ')[3])), expected)
-    }),
+    fc.asyncProperty(
+      fc.array(fc.tuple(fc.boolean(), fc.constantFrom('keep', 'drop', 'double', 'throw')), { maxLength: 30 }),
+      async (fates) => {
+        const changes = fates.map(([first], index) => insert(first ? people : pets, first ? [String(index), null, null] : [String(index)]))
+        const batch = batchOf([{ number: 1, changes }])
+        let n = 0
+        const done = await run((change) => {
+          const fate = fates[n++]![1]
+          if (fate === 'throw') throw new Error('no')
+          return fate === 'drop' ? null : fate === 'double' ? [change, change] : change
+        }, batch)
+        const sum = (counts: ReadonlyMap<unknown, number>): number => [...counts.values()].reduce((a, b) => a + b, 0)
+        assert.equal(done.rows, fates.length + sum(done.added) - sum(done.filtered) - done.failed.length)
+        const expected = fates.flatMap(([, fate], index) => (fate === 'keep' ? [index] : fate === 'double' ? [index, index] : []))
+        assert.deepEqual(
+          rowsOf(done.slices).map((row) => Number(row.split(' ')[3])),
+          expected,
+        )
+      },
+    ),
   )
 })

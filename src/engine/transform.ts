@@ -41,7 +41,12 @@ export interface FailedRow {
 }
 
 /** A batch of the stream. `carry` is that of the batch as it came from the source (`carryOf`). */
-export async function transformBatch(batch: StreamBatch, transform: Transform, context: TransformContext, carry: PlaceCarry | null): Promise<{ readonly batch: StreamBatch } & Transformed> {
+export async function transformBatch(
+  batch: StreamBatch,
+  transform: Transform,
+  context: TransformContext,
+  carry: PlaceCarry | null,
+): Promise<{ readonly batch: StreamBatch } & Transformed> {
   const work = new TransformRun(transform, context)
   for (const change of changesOf(batch, carry)) await work.take(change)
   const done = work.finish()
@@ -160,7 +165,8 @@ function isList(result: Change | readonly Change[]): result is readonly Change[]
 function expectSameKind({ slice, row }: Origin, { table, op }: Change): void {
   if (table !== slice.schema.id) throw new RowError('it moved the row to another table')
   const snapshot = slice.ops[row] === 0
-  if (snapshot !== (op === 'read')) throw new RowError(snapshot ? `it made ${op} of a snapshot row, which stays read` : 'it made a snapshot row of a change')
+  if (snapshot !== (op === 'read'))
+    throw new RowError(snapshot ? `it made ${op} of a snapshot row, which stays read` : 'it made a snapshot row of a change')
 }
 
 function transformError(error: unknown, { schema }: Slice): TailraceError {
@@ -172,7 +178,11 @@ function transformError(error: unknown, { schema }: Slice): TailraceError {
   const names = schema.columns.map((column) => column.name)
   const guess = error.column === null || names.includes(error.column) ? null : nearest(error.column, names)
   const hint = guess === null ? {} : { hint: `did you mean ${guess}?` }
-  return new TailraceError('TRANSFORM_FAILED', `what the transform gave for a row of ${schema.id} cannot be used: ${error.message}`, { cause: error, path, ...hint })
+  return new TailraceError('TRANSFORM_FAILED', `what the transform gave for a row of ${schema.id} cannot be used: ${error.message}`, {
+    cause: error,
+    path,
+    ...hint,
+  })
 }
 
 export interface DeadRow {

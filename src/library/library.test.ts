@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { memory, memoryDatabase, type MemoryDatabase } from '../connectors/memory/index.ts'
-import { endpoint, openSource, plan, remove, reset, status, sync, tables, TailraceError, type Change, type TypedEndpoint } from '../index.ts'
+import {
+  endpoint,
+  openSource,
+  plan,
+  remove,
+  reset,
+  status,
+  sync,
+  tables,
+  TailraceError,
+  type Change,
+  type TypedEndpoint,
+} from '../index.ts'
 import { tableId, type TableSchema } from '../model/schema.ts'
 import { parseConnectorUri } from '../sdk/uri.ts'
 import { tempFolder, type TempFolder } from '../testing/temp-folder.ts'
@@ -11,37 +23,77 @@ const USERS = tableId('public', 'users')
 let databases = 0
 
 /** A database with a table of three users; as source and as its endpoint. */
-function world(tmp: TempFolder): { readonly database: MemoryDatabase; readonly source: TypedEndpoint; readonly sink: TypedEndpoint; readonly copy: MemoryDatabase; readonly state: string } {
+function world(tmp: TempFolder): {
+  readonly database: MemoryDatabase
+  readonly source: TypedEndpoint
+  readonly sink: TypedEndpoint
+  readonly copy: MemoryDatabase
+  readonly state: string
+} {
   const name = `library-${++databases}`
   const database = memoryDatabase(name)
   database.createTable(usersSchema())
   database.transaction((tx) => {
     for (const id of ['1', '2', '3']) tx.insert(USERS, { id, email: `${id}@example.org` })
   })
-  const end = (place: string): TypedEndpoint => endpoint(memory, memory.fromUri(parseConnectorUri(`memory:${place}`)) as Parameters<typeof endpoint<typeof memory.config>>[1])
+  const end = (place: string): TypedEndpoint =>
+    endpoint(memory, memory.fromUri(parseConnectorUri(`memory:${place}`)) as Parameters<typeof endpoint<typeof memory.config>>[1])
   return { database, source: end(name), sink: end(`${name}-copy`), copy: memoryDatabase(`${name}-copy`), state: tmp.join('state.db') }
 }
 
 function usersSchema(): TableSchema {
   const column = (name: string, kind: 'int32' | 'string', ordinal: number): TableSchema['columns'][number] => {
-    return { name, type: { kind }, nullable: kind === 'string', sourceType: kind, sourceTypeId: 0, ordinal, generated: 'no', identity: 'no' }
+    return {
+      name,
+      type: { kind },
+      nullable: kind === 'string',
+      sourceType: kind,
+      sourceTypeId: 0,
+      ordinal,
+      generated: 'no',
+      identity: 'no',
+    }
   }
-  const rest = { identity: 'key', indexes: [], foreignKeys: [], sequences: [], estimate: { rows: 3, bytes: 100 }, relation: 1, dialect: 'memory' } as const
-  return { id: USERS, namespace: 'public', name: 'users', columns: [column('id', 'int32', 1), column('email', 'string', 2)], key: [0], ...rest }
+  const rest = {
+    identity: 'key',
+    indexes: [],
+    foreignKeys: [],
+    sequences: [],
+    estimate: { rows: 3, bytes: 100 },
+    relation: 1,
+    dialect: 'memory',
+  } as const
+  return {
+    id: USERS,
+    namespace: 'public',
+    name: 'users',
+    columns: [column('id', 'int32', 1), column('email', 'string', 2)],
+    key: [0],
+    ...rest,
+  }
 }
 
 test('a copy, its status, its tables, its reset and its end', async () => {
   await using tmp = await tempFolder()
   const { source, sink, copy, state } = world(tmp)
   const planned = await plan({ source, sink, state })
-  assert.deepEqual(planned.tables.map((table) => table.source), [USERS])
+  assert.deepEqual(
+    planned.tables.map((table) => table.source),
+    [USERS],
+  )
   const seen: string[] = []
   const report = await sync({ source, sink, state, name: 'copy', onProgress: (progress) => seen.push(progress.state) })
   assert.equal(report.ok, true, JSON.stringify(report.problems))
   assert.equal(report.tables[0]!.written, 3)
-  assert.equal([...copy.tables.values()].reduce((sum, table) => sum + table.rows.size, 0), 3)
+  assert.equal(
+    [...copy.tables.values()].reduce((sum, table) => sum + table.rows.size, 0),
+    3,
+  )
   assert.equal((await status('copy', { state })).state, report.state)
-  assert.deepEqual((await tables('copy', { state })).map((table) => [table.source, table.key]), [[USERS, ['id']]])
+  assert.deepEqual(
+    (await tables('copy', { state })).map((table) => [table.source, table.key]),
+    [[USERS, ['id']]],
+  )
   assert.equal((await reset({ name: 'copy', state, source, sink })).pipeline, 'copy')
   assert.equal((await remove({ name: 'copy', state, source: null, sink })).ok, true)
   await assert.rejects(status('copy', { state }), (error) => error instanceof TailraceError && error.code === 'USAGE')
@@ -81,7 +133,10 @@ test('the everyday program: ten lines', async () => {
   const seen: string[] = []
   {
     await using source = await openSource(input, { state })
-    assert.deepEqual((await source.tables()).map((table) => table.id), [USERS])
+    assert.deepEqual(
+      (await source.tables()).map((table) => table.id),
+      [USERS],
+    )
     const reading = (async () => {
       for await (const tx of source.stream<User>({ tables: ['users'], signal: stop.signal })) {
         for (const change of tx.changes) seen.push(`${change.op} ${change.after?.id}: ${change.after?.email}`)
@@ -106,7 +161,10 @@ test('the everyday program: ten lines', async () => {
     changes.push(...tx.changes)
     end.abort()
   }
-  assert.deepEqual(changes.map((change) => [change.op, change.before?.id]), [['delete', 2]])
+  assert.deepEqual(
+    changes.map((change) => [change.op, change.before?.id]),
+    [['delete', 2]],
+  )
   await again.remove()
 })
 

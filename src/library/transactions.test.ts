@@ -7,8 +7,25 @@ import { textRowsToSlice } from '../model/slice-builder.ts'
 import { TransactionReader, type SourceTransaction } from './transactions.ts'
 
 function schemaOf(name: string): TableSchema {
-  const column = { name: 'id', type: { kind: 'int32' }, nullable: false, sourceType: 'integer', sourceTypeId: 23, ordinal: 1, generated: 'no', identity: 'no' } as const
-  const rest = { identity: 'key', indexes: [], foreignKeys: [], sequences: [], estimate: { rows: -1, bytes: -1 }, relation: 1, dialect: 'toy' } as const
+  const column = {
+    name: 'id',
+    type: { kind: 'int32' },
+    nullable: false,
+    sourceType: 'integer',
+    sourceTypeId: 23,
+    ordinal: 1,
+    generated: 'no',
+    identity: 'no',
+  } as const
+  const rest = {
+    identity: 'key',
+    indexes: [],
+    foreignKeys: [],
+    sequences: [],
+    estimate: { rows: -1, bytes: -1 },
+    relation: 1,
+    dialect: 'toy',
+  } as const
   return { id: tableId('s', name), namespace: 's', name, columns: [column], key: [0], ...rest }
 }
 
@@ -17,14 +34,36 @@ const TABLES = { a: schemaOf('a'), b: schemaOf('b') } as const
 /** `a1 b2 | a3`: rows of tables a and b with these keys, transactions parted by |; a last `…` leaves the last one open. */
 function batch(text: string, firstId = 1): StreamBatch {
   const open = text.endsWith('…')
-  const groups = text.replace('…', '').split('|').map((group) => group.trim().split(/\s+/).filter((row) => row !== ''))
+  const groups = text
+    .replace('…', '')
+    .split('|')
+    .map((group) =>
+      group
+        .trim()
+        .split(/\s+/)
+        .filter((row) => row !== ''),
+    )
   const transactions = groups.map((_, index): Transaction => {
     const id = firstId + index
-    return { id: String(id), position: `c${id}` as Position, end: open && index === groups.length - 1 ? null : (`e${id}` as Position), committedAt: id }
+    return {
+      id: String(id),
+      position: `c${id}` as Position,
+      end: open && index === groups.length - 1 ? null : (`e${id}` as Position),
+      committedAt: id,
+    }
   })
-  const rows = groups.flatMap((group, transaction) => group.map((row) => ({ table: row[0] as 'a' | 'b', key: row.slice(1), transaction }))).map((row, order) => ({ ...row, order }))
+  const rows = groups
+    .flatMap((group, transaction) => group.map((row) => ({ table: row[0] as 'a' | 'b', key: row.slice(1), transaction })))
+    .map((row, order) => ({ ...row, order }))
   const slices = (['a', 'b'] as const)
-    .map((name) => textRowsToSlice(TABLES[name], rows.filter((row) => row.table === name).map(({ key, order, transaction }) => ({ op: Op.insert, after: [key], order, transaction, place: BigInt(order) }))))
+    .map((name) =>
+      textRowsToSlice(
+        TABLES[name],
+        rows
+          .filter((row) => row.table === name)
+          .map(({ key, order, transaction }) => ({ op: Op.insert, after: [key], order, transaction, place: BigInt(order) })),
+      ),
+    )
     .filter((slice) => slice.rows > 0)
   return { slices, barrier: null, transactions, position: transactions.at(-1)?.end ?? null, rows: rows.length, bytes: 0 }
 }

@@ -51,6 +51,7 @@ export type SchemaChangeKind =
   | 'nullability-changed'
   | 'key-changed'
   | 'table-renamed'
+  | 'table-dropped'
 
 export interface SchemaChangeDetail {
   readonly kind: SchemaChangeKind
@@ -70,6 +71,8 @@ export type Barrier =
       readonly changes: readonly SchemaChangeDetail[]
       /** Rows may have changed without being in the stream (TRAPS 46) or columns cannot be told apart (47). */
       readonly ambiguous: string | null
+      /** The source cannot say which columns the rows that follow have: nobody can go on from here without a new reading. */
+      readonly blind?: boolean
     }
 
 /**

@@ -22,7 +22,9 @@ export interface PlaceCarry {
 /** The changes of a batch in the source's order. `carry`: what `carryOf` gave for the batch before it in this stream. */
 export function changesOf(batch: StreamBatch, carry: PlaceCarry | null = null): Change[] {
   const numbers = new PlaceNumbers(carry)
-  return inOrder(batch.slices).map(({ slice, row, view }) => view.change(row, batch.transactions[slice.transactions[row]!] ?? null, numbers))
+  return inOrder(batch.slices).map(({ slice, row, view }) =>
+    view.change(row, batch.transactions[slice.transactions[row]!] ?? null, numbers),
+  )
 }
 
 /** The changes of one slice; `transactions` null: rows of a snapshot. */
@@ -43,7 +45,12 @@ export function carryOf(batch: StreamBatch, carry: PlaceCarry | null): PlaceCarr
   if (last === null || transaction === undefined) return carry
   const [high, low] = [last.slice.places[last.row * 2]!, last.slice.places[last.row * 2 + 1]!]
   const before = carry !== null && carry.transaction === transaction.id && carry.high === high && carry.low === low ? carry.rows : 0
-  return { transaction: transaction.id, high, low, rows: before + countAt(batch, batch.transactions.indexOf(transaction), high, low, Infinity) }
+  return {
+    transaction: transaction.id,
+    high,
+    low,
+    rows: before + countAt(batch, batch.transactions.indexOf(transaction), high, low, Infinity),
+  }
 }
 
 /** The sequence of one row of a batch as it came from the source: the same as in `changesOf`, without decoding anything. */
@@ -60,7 +67,13 @@ function countAt(batch: StreamBatch, transaction: number, high: number, low: num
   let rows = 0
   for (const slice of batch.slices) {
     for (let row = 0; row < slice.rows; row++) {
-      if (slice.places[row * 2 + 1] === low && slice.places[row * 2] === high && slice.transactions[row] === transaction && slice.order[row]! < below) rows++
+      if (
+        slice.places[row * 2 + 1] === low &&
+        slice.places[row * 2] === high &&
+        slice.transactions[row] === transaction &&
+        slice.order[row]! < below
+      )
+        rows++
     }
   }
   return rows

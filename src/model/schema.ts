@@ -79,6 +79,10 @@ export interface TableSchema {
   readonly estimate: { readonly rows: number; readonly bytes: number }
   /** The source's number for the table (PostgreSQL: oid); 0 where it has none. */
   readonly relation: number
+  /** The source's numbers for the tables that hold the rows, where they are others: leaf partitions. */
+  readonly partitions?: readonly number[]
+  /** The source's mark of how the rows are stored: another one tells of rewrites that no change log has (TRAPS 46). */
+  readonly storage?: string
   /** Whose DDL the texts in `indexes` and `foreignKeys` are. */
   readonly dialect: string
 }

@@ -136,7 +136,8 @@ export class SliceEncoder {
     for (let column = 0; column < columns.length; column++) {
       const value = ownValue(after, columns[column]!.name)
       // A large key column that did not change is not sent; the old image holds it.
-      if (this.#isKey[column]) this.#requireKey(column, value === UNCHANGED && before !== null ? ownValue(before, columns[column]!.name) : value)
+      if (this.#isKey[column])
+        this.#requireKey(column, value === UNCHANGED && before !== null ? ownValue(before, columns[column]!.name) : value)
       if (value === undefined) this.#lengths[column] = op === 'update' ? UNCHANGED_VALUE : NULL_VALUE
       else this.#cell(column, value, image, this.#starts, this.#lengths)
     }
@@ -158,7 +159,8 @@ export class SliceEncoder {
       else this.#cell(column, value, image, this.#oldStarts, this.#oldLengths)
     }
     if (complete && beforeKind === 'full') return OldImage.full
-    if (this.#schema.key.length === 0) throw new RowError(`\`before\` lacks a column, and the rows of ${this.#schema.id} are told apart by all of them`)
+    if (this.#schema.key.length === 0)
+      throw new RowError(`\`before\` lacks a column, and the rows of ${this.#schema.id} are told apart by all of them`)
     this.#oldLengths.forEach((_, column) => {
       if (!this.#isKey[column]) this.#oldLengths[column] = ABSENT_VALUE
     })
@@ -212,7 +214,8 @@ export class SliceEncoder {
   }
 
   #expectColumns(row: Partial<Row>): void {
-    for (const name of Object.keys(row)) if (!this.#columns.has(name)) throw new RowError(`table ${this.#schema.id} has no column ${JSON.stringify(name)}`, name)
+    for (const name of Object.keys(row))
+      if (!this.#columns.has(name)) throw new RowError(`table ${this.#schema.id} has no column ${JSON.stringify(name)}`, name)
   }
 }
 

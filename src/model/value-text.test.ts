@@ -16,9 +16,16 @@ function integers(bits: number, signed: boolean): fc.Arbitrary<bigint> {
 /** Every kind whose values are not plain texts, with arbitrary values of it. */
 const typed: readonly (readonly [LogicalType, fc.Arbitrary<unknown>])[] = [
   [scalar('boolean'), fc.boolean()],
-  ...([['int8', 8, true], ['int16', 16, true], ['int32', 32, true], ['uint8', 8, false], ['uint16', 16, false], ['uint32', 32, false]] as const).map(
-    ([kind, bits, signed]): readonly [LogicalType, fc.Arbitrary<unknown>] => [scalar(kind), integers(bits, signed).map(Number)],
-  ),
+  ...(
+    [
+      ['int8', 8, true],
+      ['int16', 16, true],
+      ['int32', 32, true],
+      ['uint8', 8, false],
+      ['uint16', 16, false],
+      ['uint32', 32, false],
+    ] as const
+  ).map(([kind, bits, signed]): readonly [LogicalType, fc.Arbitrary<unknown>] => [scalar(kind), integers(bits, signed).map(Number)]),
   [scalar('int64'), integers(64, true)],
   [scalar('uint64'), integers(64, false)],
   [scalar('float64'), fc.double()],
@@ -64,7 +71,10 @@ describe('values and their text', () => {
   test('special numbers', () => {
     const decode = decoderOf(scalar('float64'))
     assert.deepEqual(['NaN', 'Infinity', '-Infinity', '-0', '1e-05'].map(decode), [NaN, Infinity, -Infinity, -0, 0.00001])
-    assert.deepEqual([NaN, Infinity, -Infinity, -0].map((value) => encodeValue(scalar('float64'), value)), ['NaN', 'Infinity', '-Infinity', '-0'])
+    assert.deepEqual(
+      [NaN, Infinity, -Infinity, -0].map((value) => encodeValue(scalar('float64'), value)),
+      ['NaN', 'Infinity', '-Infinity', '-0'],
+    )
   })
 
   test('numbers, bigints and texts are taken where they fit', () => {
@@ -72,7 +82,10 @@ describe('values and their text', () => {
     assert.equal(encodeValue(scalar('int32'), 5n), '5')
     assert.equal(encodeValue(scalar('int32'), '-7'), '-7')
     const decimal: LogicalType = { kind: 'decimal', precision: null, scale: null }
-    assert.deepEqual(['1.50', 'NaN', 12n, 0.5, '1e-7'].map((value) => encodeValue(decimal, value)), ['1.50', 'NaN', '12', '0.5', '1e-7'])
+    assert.deepEqual(
+      ['1.50', 'NaN', 12n, 0.5, '1e-7'].map((value) => encodeValue(decimal, value)),
+      ['1.50', 'NaN', '12', '0.5', '1e-7'],
+    )
     assert.equal(encodeValue(arrayOf(scalar('int32')), '[0:1]={1,2}'), '[0:1]={1,2}')
   })
 
@@ -96,7 +109,11 @@ describe('values and their text', () => {
       [arrayOf(scalar('int32')), [1, 'secret']],
     ]
     for (const [type, value] of refused) {
-      assert.throws(() => encodeValue(type, value), (error) => error instanceof ValueError && !error.message.includes('secret'), `${type.kind} ${String(value)}`)
+      assert.throws(
+        () => encodeValue(type, value),
+        (error) => error instanceof ValueError && !error.message.includes('secret'),
+        `${type.kind} ${String(value)}`,
+      )
     }
   })
 })
@@ -110,9 +127,21 @@ describe('arrays', () => {
       ['{1,NULL,3}', ['1', null, '3']],
       ['{NULL,"NULL",null}', [null, 'NULL', null]],
       ['{"a b","c,d","e\\"f","g\\\\h","","{}"}', ['a b', 'c,d', 'e"f', 'g\\h', '', '{}']],
-      ['{{1,2},{3,4}}', [['1', '2'], ['3', '4']]],
+      [
+        '{{1,2},{3,4}}',
+        [
+          ['1', '2'],
+          ['3', '4'],
+        ],
+      ],
       ['[0:2]={1,2,3}', ['1', '2', '3']],
-      ['[-1:0][2:3]={{1,2},{3,NULL}}', [['1', '2'], ['3', null]]],
+      [
+        '[-1:0][2:3]={{1,2},{3,NULL}}',
+        [
+          ['1', '2'],
+          ['3', null],
+        ],
+      ],
     ]
     for (const [written, items] of cases) assert.deepEqual(parseArray(written, text), items, written)
     assert.deepEqual(parseArray('{(1,2),(0,0);(3,4),(1,1)}', text, ';'), ['(1,2),(0,0)', '(3,4),(1,1)'])

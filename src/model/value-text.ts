@@ -18,7 +18,8 @@ export class ValueError extends Error {
 
 function describe(value: unknown): string {
   if (value === null) return 'null'
-  if (typeof value === 'object') return (Object.getPrototypeOf(value) as { constructor?: { name?: string } } | null)?.constructor?.name ?? 'object'
+  if (typeof value === 'object')
+    return (Object.getPrototypeOf(value) as { constructor?: { name?: string } } | null)?.constructor?.name ?? 'object'
   return typeof value
 }
 
@@ -122,7 +123,10 @@ const INTEGER_BITS: Partial<Record<LogicalType['kind'], readonly [bits: bigint, 
 }
 
 function encodeInteger(type: LogicalType, value: unknown): string {
-  const whole = typeof value === 'bigint' || (typeof value === 'number' && Number.isSafeInteger(value)) || (typeof value === 'string' && INTEGER.test(value))
+  const whole =
+    typeof value === 'bigint' ||
+    (typeof value === 'number' && Number.isSafeInteger(value)) ||
+    (typeof value === 'string' && INTEGER.test(value))
   if (!whole) throw new ValueError(type, value, 'a whole number or a bigint')
   const integer = BigInt(value)
   const [bits, signed] = INTEGER_BITS[type.kind] ?? [64n, true]
@@ -141,7 +145,8 @@ function encodeFloat(type: LogicalType, value: unknown): string {
 function encodeDecimal(type: LogicalType, value: unknown): string {
   if (typeof value === 'bigint') return value.toString()
   const text = typeof value === 'number' ? String(value) : value
-  if (typeof text === 'string' && (DECIMAL.test(text) || SPECIAL_NUMBER.test(text)) && (typeof value === 'string' || !text.includes('e'))) return text
+  if (typeof text === 'string' && (DECIMAL.test(text) || SPECIAL_NUMBER.test(text)) && (typeof value === 'string' || !text.includes('e')))
+    return text
   throw new ValueError(type, value, 'the digits as a string, a bigint or a number')
 }
 

@@ -12,6 +12,7 @@ export function selectTables(all: readonly TableSchema[], selection: Selection):
     schema: project(schema, selection),
     where: lookUp(selection.where, schema) ?? null,
     columnsFixed: lookUp(selection.columns, schema) !== undefined,
+    ...(lookUp(selection.keys, schema) === undefined ? {} : { keyFixed: true }),
     excluded: [...excludedColumns(schema, selection.exclude)],
   }))
 }

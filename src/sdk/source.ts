@@ -25,6 +25,8 @@ export interface SourceTable {
   readonly where: string | null
   /** The columns were listed (`--columns`): one that is added later is not taken. */
   readonly columnsFixed: boolean
+  /** The key was chosen (`--key`): it does not follow the source's. */
+  readonly keyFixed?: boolean
   /** Columns left out by name (`--exclude`). */
   readonly excluded: readonly string[]
 }

@@ -1,7 +1,17 @@
 import type { Position } from '../model/position.ts'
 import type { TableId } from '../model/schema.ts'
 import type { Memory } from '../sdk/connector.ts'
-import { closedError, fencedError, heldError, isAlive, otherPair, systemProcesses, unknownPipeline, type Processes, type StoreOptions } from './lease.ts'
+import {
+  closedError,
+  fencedError,
+  heldError,
+  isAlive,
+  otherPair,
+  systemProcesses,
+  unknownPipeline,
+  type Processes,
+  type StoreOptions,
+} from './lease.ts'
 import type {
   ChunkRecord,
   ControlRequest,

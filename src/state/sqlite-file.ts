@@ -111,7 +111,9 @@ function createFile(file: string, schema: StateSchema): void {
   closeSync(openSync(draft, 'wx', 0o600))
   const database = connect(draft)
   try {
-    database.exec(`PRAGMA journal_mode = WAL; BEGIN; ${schema.create}; INSERT INTO meta VALUES ('kind', 'tailrace state'), ('version', '${schema.version}'); COMMIT`)
+    database.exec(
+      `PRAGMA journal_mode = WAL; BEGIN; ${schema.create}; INSERT INTO meta VALUES ('kind', 'tailrace state'), ('version', '${schema.version}'); COMMIT`,
+    )
   } finally {
     database.close()
   }
@@ -195,10 +197,14 @@ function damaged(file: string, what: string, cause?: unknown): TailraceError {
 }
 
 function tooNew(file: string, version: number, known: number): TailraceError {
-  return new TailraceError('STATE_DAMAGED', `the state store ${file} was written by a newer release: schema ${version}, this one knows ${known}`, {
-    hint: `run the newer release, or put back the copy that it kept: ${file}.v${known}`,
-    path: file,
-  })
+  return new TailraceError(
+    'STATE_DAMAGED',
+    `the state store ${file} was written by a newer release: schema ${version}, this one knows ${known}`,
+    {
+      hint: `run the newer release, or put back the copy that it kept: ${file}.v${known}`,
+      path: file,
+    },
+  )
 }
 
 /** Primary result codes of SQLite: https://www.sqlite.org/rescode.html */
@@ -243,5 +249,9 @@ function notAllowed(file: string, cause: unknown): TailraceError {
 }
 
 function diskFull(file: string, cause: unknown): TailraceError {
-  return new TailraceError('ENVIRONMENT', `no space is left for the state store ${file}`, { hint: 'free some space on its disk', path: file, cause })
+  return new TailraceError('ENVIRONMENT', `no space is left for the state store ${file}`, {
+    hint: 'free some space on its disk',
+    path: file,
+    cause,
+  })
 }

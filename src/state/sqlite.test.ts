@@ -1,7 +1,21 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, cpSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync, closeSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+  closeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -9,10 +23,14 @@ import { DatabaseSync } from 'node:sqlite'
 import { after, describe, test } from 'node:test'
 import type { Position } from '../model/position.ts'
 import { tableId } from '../model/schema.ts'
+import { schemaOf } from '../testing/sink-batches.ts'
+import { seeded } from '../testing/sink-random-cases.ts'
 import { storeSuite } from '../testing/store-suite.ts'
 import { systemProcesses, thisHolder } from './lease.ts'
 import { openStateFile, STATE_SCHEMA, translated, type StateSchema } from './sqlite-file.ts'
+import { memoryStore } from './memory.ts'
 import { openSqliteStore } from './sqlite.ts'
+import type { ControlRequest, PipelineState, StateStore } from './store.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'tailrace-state-'))
 after(() => rmSync(root, { recursive: true, force: true }))
@@ -42,7 +60,13 @@ async function filledFile(): Promise<string> {
   await using store = await openSqliteStore(file)
   await using state = await store.open(pair, thisHolder())
   const all = { kind: 'all' } as const
-  const chunks = Array.from({ length: 3000 }, (_, id) => ({ chunk: { id, range: all, rows: 1, bytes: 1 }, view: null, done: false, rows: 0, bytes: 0 }))
+  const chunks = Array.from({ length: 3000 }, (_, id) => ({
+    chunk: { id, range: all, rows: 1, bytes: 1 },
+    view: null,
+    done: false,
+    rows: 0,
+    bytes: 0,
+  }))
   await state.saveChunks(tableId('public', 't'), chunks)
   return file
 }
@@ -194,7 +218,9 @@ const writer = `
 
 function startWriter(file: string, name: string, most: number): ReturnType<typeof spawn> {
   const modules = ['./sqlite.ts', './lease.ts'].map((path) => new URL(path, import.meta.url).href)
-  return spawn(process.execPath, ['--input-type=module', '-e', writer, ...modules, file, name, String(most)], { stdio: ['ignore', 'pipe', 'inherit'] })
+  return spawn(process.execPath, ['--input-type=module', '-e', writer, ...modules, file, name, String(most)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
 }
 
 describe('several processes', () => {
@@ -223,11 +249,33 @@ describe('several processes', () => {
     const child = startWriter(file, 'p', 1_000_000)
     await once(child.stdout!, 'data')
     await using store = await openSqliteStore(file)
-    await assert.rejects(store.open(pair, thisHolder()), { code: 'HELD', message: new RegExp(`process ${child.pid} on host ${systemProcesses().host} since 20`) })
+    await assert.rejects(store.open(pair, thisHolder()), {
+      code: 'HELD',
+      message: new RegExp(`process ${child.pid} on host ${systemProcesses().host} since 20`),
+    })
     child.kill('SIGKILL')
     await once(child, 'exit')
     await using state = await store.open(pair, thisHolder())
     assert.equal(state.epoch, 2)
+  })
+
+  test('a take-over by one connection fences the other', async () => {
+    const file = freshFile()
+    const living = new Map([
+      [1, 'a'],
+      [2, 'b'],
+    ])
+    const processes = { host: 'here', started: (pid: number) => living.get(pid) ?? null }
+    await using one = await openSqliteStore(file, { processes })
+    await using two = await openSqliteStore(file, { processes })
+    await using older = await one.open(pair, { host: 'here', pid: 1, started: 'a' })
+    await older.savePosition('1' as Position)
+    await assert.rejects(two.open(pair, { host: 'here', pid: 2, started: 'b' }), { code: 'HELD' })
+    living.delete(1)
+    await using newer = await two.open(pair, { host: 'here', pid: 2, started: 'b' })
+    await assert.rejects(older.savePosition('2' as Position), { code: 'FENCED' })
+    await assert.rejects(older.saveDeadLetters([]), { code: 'FENCED' })
+    assert.deepEqual([(await newer.record()).position, newer.epoch], ['1', 2])
   })
 
   test('write to one file at once without losing or refusing anything', async () => {
@@ -243,6 +291,98 @@ describe('several processes', () => {
   })
 })
 
+test('does what the memory store does, whatever is asked (seeded)', async () => {
+  const random = seeded(11)
+  const clock = (): number => 5
+  await using sqlite = await openSqliteStore(freshFile(), { clock })
+  await using memory = memoryStore({ clock })
+  for (let run = 0; run < 6; run++) {
+    const name = run % 2 === 0 ? 'p' : 'q'
+    await using a = await sqlite.open({ ...pair, name }, thisHolder())
+    await using b = await memory.open({ ...pair, name }, thisHolder())
+    for (let n = 0; n < 60; n++) {
+      const step = randomStep(random)
+      assert.deepEqual(await step(a, sqlite), await step(b, memory))
+      assert.deepEqual(await everything(a, sqlite), await everything(b, memory))
+    }
+  }
+})
+
+type Step = (state: PipelineState, store: StateStore) => Promise<unknown>
+
+function randomStep(random: () => number): Step {
+  const pick = <T>(...from: readonly T[]): T => from[Math.floor(random() * from.length)]!
+  const id = tableId('public', pick('a', 'b', 'c'))
+  const number = Math.floor(random() * 5)
+  const chunk = {
+    chunk: { id: number, range: { kind: 'all' }, rows: -1, bytes: -1 },
+    view: pick(null, 1),
+    done: pick(true, false),
+    rows: 3,
+    bytes: 4,
+  } as const
+  const letter = {
+    table: id,
+    place: String(number),
+    op: 'insert',
+    stage: 'sink',
+    code: 'C',
+    reason: 'r',
+    record: String(random()),
+    at: 1,
+  } as const
+  const schema = schemaOf({ name: String(number), columns: [{ name: 'id', type: { kind: 'int32' } }] })
+  // Drawn here: a step runs twice.
+  const position = pick(null, String(number) as Position)
+  const table = {
+    id,
+    state: pick('copying', 'streaming'),
+    schema,
+    target: { namespace: pick(null, 'x'), name: 't' },
+    rule: pick(null, 'chunk', 'table'),
+    counters: pick(null, '{}'),
+  } as const
+  const chunks = pick([], [chunk])
+  const remembered = pick(null, 'v', '')
+  const request = pick<ControlRequest>(
+    { kind: 'pause' },
+    { kind: 'resume' },
+    { kind: 'resnapshot', tables: [id] },
+    { kind: 'add-tables', tables: ['x'] },
+  )
+  const startsOver = random() < 0.2
+  return pick<Step>(
+    (state) => state.savePosition(position),
+    (state) => state.saveReport(String(number)),
+    (state) => state.saveTable(table),
+    (state) => state.saveChunks(id, chunks),
+    (state) => state.saveChunk(id, chunk),
+    async (state) => void (await state.saveView({ view: null, viewEnd: null })),
+    (state) => state.saveDeadLetters([letter, letter]),
+    (state) => state.memory.set(String(number), remembered),
+    (_, store) => store.request('p', request),
+    (state) => state.takeRequests(),
+    (state) => (startsOver ? state.reset() : state.heartbeat()),
+  )
+}
+
+/** All that can be read; ids of views and letters differ between stores, their order does not. */
+async function everything(state: PipelineState, store: StateStore): Promise<unknown> {
+  const letters = await store.deadLetters(state.name, { limit: 100 })
+  const chunks = await Promise.all(['a', 'b', 'c'].map((name) => state.chunks(tableId('public', name))))
+  const memory = await Promise.all(['0', '1', '2', '3', '4'].map((key) => state.memory.get(key)))
+  return [
+    await state.record(),
+    await store.list(),
+    await state.tables(),
+    chunks,
+    (await state.views()).length,
+    memory,
+    letters.map((letter) => ({ ...letter, id: 0 })),
+    await state.desired(),
+  ]
+}
+
 test('a position is stored in constant time, however much the store holds', async () => {
   const file = await filledFile()
   await using store = await openSqliteStore(file)
@@ -254,8 +394,14 @@ test('a position is stored in constant time, however much the store holds', asyn
     `SELECT 1 FROM requests WHERE pipeline = 'p' LIMIT 1`,
     `SELECT * FROM dead_letters WHERE pipeline = 'p' AND id > 5 ORDER BY id LIMIT 3`,
   ]) {
-    const steps = plan.prepare(`EXPLAIN QUERY PLAN ${sql}`).all().map((row) => String(row['detail']))
-    assert.ok(steps.every((step) => step.startsWith('SEARCH')), `${sql}: ${steps.join('; ')}`)
+    const steps = plan
+      .prepare(`EXPLAIN QUERY PLAN ${sql}`)
+      .all()
+      .map((row) => String(row['detail']))
+    assert.ok(
+      steps.every((step) => step.startsWith('SEARCH')),
+      `${sql}: ${steps.join('; ')}`,
+    )
   }
   plan.close()
   await state.savePosition('1' as Position)

@@ -94,8 +94,13 @@ export function at(number: number): Position {
 }
 
 /** Transactions one after the other; `open`: the last one goes on in a later batch. Numbers give ids and positions. */
-export function batchOf(transactions: readonly { readonly number: number; readonly changes: readonly RowChange[] }[], open = false): StreamBatch {
-  const rows = transactions.flatMap(({ number, changes }, transaction) => changes.map((change, n) => ({ change, transaction, place: (BigInt(number) << 32n) + BigInt(n) })))
+export function batchOf(
+  transactions: readonly { readonly number: number; readonly changes: readonly RowChange[] }[],
+  open = false,
+): StreamBatch {
+  const rows = transactions.flatMap(({ number, changes }, transaction) =>
+    changes.map((change, n) => ({ change, transaction, place: (BigInt(number) << 32n) + BigInt(n) })),
+  )
   const bySchema = new Map<TableSchema, TextRow[]>()
   rows.forEach(({ change: { schema, op, after, before }, transaction, place }, order) => {
     const list = bySchema.get(schema) ?? []

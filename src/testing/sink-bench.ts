@@ -38,7 +38,8 @@ export interface SinkCase {
 }
 
 export const onlyTransactional: NonNullable<SinkCase['unfit']> = ({ commit }) => (commit === 'transactional' ? null : `commit is ${commit}`)
-export const onlySchemaChanges: NonNullable<SinkCase['unfit']> = ({ schemaChanges }) => (schemaChanges ? null : 'it follows no schema changes')
+export const onlySchemaChanges: NonNullable<SinkCase['unfit']> = ({ schemaChanges }) =>
+  schemaChanges ? null : 'it follows no schema changes'
 export const onlyTruncate: NonNullable<SinkCase['unfit']> = ({ truncate }) => (truncate ? null : 'it does not truncate')
 
 /** A sink with the calls that an engine makes, in few words. */
@@ -70,7 +71,10 @@ export class SinkBench {
   async start(...schemas: readonly TableSchema[]): Promise<Checkpoint | null> {
     const tables = schemas.map((schema) => this.table(schema))
     const problems = await this.sink.check(tables, this.signal)
-    assert.deepEqual(problems.filter((problem) => problem.severity === 'error'), [])
+    assert.deepEqual(
+      problems.filter((problem) => problem.severity === 'error'),
+      [],
+    )
     const claimed = (await this.sink.checkpoints?.claim(this.signal)) ?? null
     for (const table of tables) await this.sink.applySchema(table, null, this.signal)
     await this.sink.checkpoints?.store(at(0), this.signal)

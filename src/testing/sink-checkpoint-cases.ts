@@ -2,7 +2,14 @@ import assert from 'node:assert/strict'
 import { at, batchOf, insert, remove, schemaOf, update } from './sink-batches.ts'
 import { isError, onlyTransactional, type SinkCase } from './sink-bench.ts'
 
-const things = schemaOf({ name: 'things', columns: [{ name: 'id', type: { kind: 'int64' } }, { name: 'v', type: { kind: 'string' } }], key: ['id'] })
+const things = schemaOf({
+  name: 'things',
+  columns: [
+    { name: 'id', type: { kind: 'int64' } },
+    { name: 'v', type: { kind: 'string' } },
+  ],
+  key: ['id'],
+})
 const thing = (id: string, v: string | null): Record<string, string | null> => ({ id, v })
 const all = { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 } as const
 
@@ -124,7 +131,13 @@ export const checkpointCases: readonly SinkCase[] = [
     unfit: ({ commit }) => (commit === 'idempotent' ? null : `commit is ${commit}: the engine goes on from the sink's own position`),
     async run(bench) {
       await bench.start(things)
-      const changes = [insert(things, ['1', 'a']), insert(things, ['2', 'b']), update(things, ['1', 'c']), remove(things, ['2', null]), insert(things, ['3', 'd'])]
+      const changes = [
+        insert(things, ['1', 'a']),
+        insert(things, ['2', 'b']),
+        update(things, ['1', 'c']),
+        remove(things, ['2', null]),
+        insert(things, ['3', 'd']),
+      ]
       for (const _attempt of [1, 2]) await bench.write(batchOf([{ number: 1, changes }]))
       await bench.expect(things, [thing('1', 'c'), thing('3', 'd')])
     },

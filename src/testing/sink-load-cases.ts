@@ -9,10 +9,20 @@ import type { SinkBench, SinkCase } from './sink-bench.ts'
 
 const items = schemaOf({
   name: 'items',
-  columns: [{ name: 'id', type: { kind: 'int64' } }, { name: 'sku', type: { kind: 'string' } }, { name: 'price', type: { kind: 'decimal', precision: 12, scale: 2 } }],
+  columns: [
+    { name: 'id', type: { kind: 'int64' } },
+    { name: 'sku', type: { kind: 'string' } },
+    { name: 'price', type: { kind: 'decimal', precision: 12, scale: 2 } },
+  ],
   key: ['id'],
 })
-const keyless = schemaOf({ name: 'heap', columns: [{ name: 'a', type: { kind: 'int32' } }, { name: 'b', type: { kind: 'string' } }] })
+const keyless = schemaOf({
+  name: 'heap',
+  columns: [
+    { name: 'a', type: { kind: 'int32' } },
+    { name: 'b', type: { kind: 'string' } },
+  ],
+})
 const item = (id: string, sku: string | null, price: string | null): Record<string, string | null> => ({ id, sku, price })
 
 function keyRange(id: number, from: string | null, to: string | null): Chunk {
@@ -23,7 +33,10 @@ const whole: Chunk = { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 }
 
 export function framesOf(schema: TableSchema, ...frames: readonly (readonly Image[])[]): SnapshotFrame[] {
   return frames.map((rows) => {
-    const slice = textRowsToSlice(schema, rows.map((after) => ({ op: Op.read, after })))
+    const slice = textRowsToSlice(
+      schema,
+      rows.map((after) => ({ op: Op.read, after })),
+    )
     return { format: 'rows', slice, rows: slice.rows, bytes: slice.bytes.length }
   })
 }
@@ -33,7 +46,13 @@ function begin(bench: SinkBench, schema: TableSchema, chunk: Chunk, replace = fa
 }
 
 /** Loads a chunk; each frame's bytes are wiped once its `write` has resolved, as a reader that reuses them would. */
-export async function load(bench: SinkBench, schema: TableSchema, chunk: Chunk, frames: readonly SnapshotFrame[], replace = false): Promise<number> {
+export async function load(
+  bench: SinkBench,
+  schema: TableSchema,
+  chunk: Chunk,
+  frames: readonly SnapshotFrame[],
+  replace = false,
+): Promise<number> {
   await using loader = await begin(bench, schema, chunk, replace)
   for (const frame of frames) {
     await loader.write(frame)
@@ -47,11 +66,29 @@ export const loadCases: readonly SinkCase[] = [
     title: 'a chunk is loaded in frames, counted, and changed by the stream',
     async run(bench) {
       await bench.start(items)
-      const rows = await load(bench, items, whole, framesOf(items, [['1', 'a', '1.50'], ['2', '', null]], [], [['3', null, '-0.01']]))
+      const rows = await load(
+        bench,
+        items,
+        whole,
+        framesOf(
+          items,
+          [
+            ['1', 'a', '1.50'],
+            ['2', '', null],
+          ],
+          [],
+          [['3', null, '-0.01']],
+        ),
+      )
       assert.equal(rows, 3)
       await bench.expect(items, [item('1', 'a', '1.50'), item('2', '', null), item('3', null, '-0.01')])
       if (bench.sink.checkpoints !== undefined) await bench.expectPosition(at(0))
-      await bench.commit(update(items, ['1', undefined, '9.99']), remove(items, ['2', null, null]), update(items, ['4', undefined, undefined], ['3', null, null]), insert(items, ['5', 'e', null]))
+      await bench.commit(
+        update(items, ['1', undefined, '9.99']),
+        remove(items, ['2', null, null]),
+        update(items, ['4', undefined, undefined], ['3', null, null]),
+        insert(items, ['5', 'e', null]),
+      )
       await bench.expect(items, [item('1', 'a', '9.99'), item('4', null, '-0.01'), item('5', 'e', null)])
     },
   },
@@ -87,20 +124,59 @@ export const loadCases: readonly SinkCase[] = [
       await bench.start(items)
       const before: Image[] = ['-5', '0', '9', '10', '11', '19', '20', '100', '9007199254740993'].map((id) => [id, 'old', null])
       await load(bench, items, whole, framesOf(items, before))
-      await load(bench, items, keyRange(1, '10', '20'), framesOf(items, [['10', 'new', null], ['15', 'new', null]]), true)
-      await bench.expect(items, ['-5', '0', '9', '20', '100', '9007199254740993'].map((id) => item(id, 'old', null)).concat(['10', '15'].map((id) => item(id, 'new', null))))
+      await load(
+        bench,
+        items,
+        keyRange(1, '10', '20'),
+        framesOf(items, [
+          ['10', 'new', null],
+          ['15', 'new', null],
+        ]),
+        true,
+      )
+      await bench.expect(
+        items,
+        ['-5', '0', '9', '20', '100', '9007199254740993']
+          .map((id) => item(id, 'old', null))
+          .concat(['10', '15'].map((id) => item(id, 'new', null))),
+      )
       await load(bench, items, keyRange(2, '20', null), framesOf(items, [['21', 'new', null]]), true)
       await load(bench, items, keyRange(0, null, '10'), [], true)
-      await bench.expect(items, ['10', '15', '21'].map((id) => item(id, 'new', null)))
+      await bench.expect(
+        items,
+        ['10', '15', '21'].map((id) => item(id, 'new', null)),
+      )
     },
   },
   {
     title: 'replace of a whole table empties it (TRAPS 3)',
     async run(bench) {
       await bench.start(keyless)
-      await load(bench, keyless, whole, framesOf(keyless, [['1', 'x'], ['1', 'x']]))
-      await load(bench, keyless, whole, framesOf(keyless, [['2', null], ['2', null], ['2', null]]), true)
-      await bench.expect(keyless, [{ a: '2', b: null }, { a: '2', b: null }, { a: '2', b: null }])
+      await load(
+        bench,
+        keyless,
+        whole,
+        framesOf(keyless, [
+          ['1', 'x'],
+          ['1', 'x'],
+        ]),
+      )
+      await load(
+        bench,
+        keyless,
+        whole,
+        framesOf(keyless, [
+          ['2', null],
+          ['2', null],
+          ['2', null],
+        ]),
+        true,
+      )
+      await bench.expect(keyless, [
+        { a: '2', b: null },
+        { a: '2', b: null },
+        { a: '2', b: null },
+      ])
     },
   },
   {

@@ -10,17 +10,31 @@ const KEYS = 60
 
 const people = schemaOf({
   name: 'people',
-  columns: [{ name: 'id', type: { kind: 'int64' } }, { name: 'name', type: { kind: 'string' } }, { name: 'big', type: { kind: 'string' } }],
+  columns: [
+    { name: 'id', type: { kind: 'int64' } },
+    { name: 'name', type: { kind: 'string' } },
+    { name: 'big', type: { kind: 'string' } },
+  ],
   key: ['id'],
 })
 /** Full old images, a key of two columns, one of them text. */
 const places = schemaOf({
   name: 'places',
-  columns: [{ name: 'big', type: { kind: 'string' } }, { name: 'zip', type: { kind: 'string' } }, { name: 'no', type: { kind: 'int32' } }],
+  columns: [
+    { name: 'big', type: { kind: 'string' } },
+    { name: 'zip', type: { kind: 'string' } },
+    { name: 'no', type: { kind: 'int32' } },
+  ],
   key: ['zip', 'no'],
   identity: 'full',
 })
-const heap = schemaOf({ name: 'heap', columns: [{ name: 'a', type: { kind: 'int32' } }, { name: 'b', type: { kind: 'string' } }] })
+const heap = schemaOf({
+  name: 'heap',
+  columns: [
+    { name: 'a', type: { kind: 'int32' } },
+    { name: 'b', type: { kind: 'string' } },
+  ],
+})
 
 type Random = () => number
 
@@ -86,7 +100,12 @@ class Model {
     const moved = [...changed]
     this.#setKey(moved)
     if (this.#indexOf(moved) >= 0) return this.#put(old, at, changed, sent)
-    return this.#put(old, at, moved, moved.map((value, index) => (this.schema.key.includes(index) ? value : sent[index])))
+    return this.#put(
+      old,
+      at,
+      moved,
+      moved.map((value, index) => (this.schema.key.includes(index) ? value : sent[index])),
+    )
   }
 
   #put(old: Row, at: number, row: Row, sent: Image): RowChange {
@@ -128,25 +147,31 @@ async function runRandom(bench: SinkBench, seed: number): Promise<void> {
   await bench.start(people, places, heap)
   for (let check = 1; check <= CHECKS; check++) {
     await writeSome(bench, models, random, CHANGES / CHECKS)
-    for (const model of models) await bench.expect(model.schema, model.target(), `seed ${seed}, ${model.schema.name}, check ${check} of ${CHECKS}`)
+    for (const model of models)
+      await bench.expect(model.schema, model.target(), `seed ${seed}, ${model.schema.name}, check ${check} of ${CHECKS}`)
   }
 }
 
 /** Transactions of 1 to 40 changes, several in a batch; sometimes the last one is cut by the end of the batch. */
 async function writeSome(bench: SinkBench, models: readonly Model[], random: Random, count: number): Promise<void> {
-  let left = count
-  while (left > 0) {
+  for (let written = 0; written < count;) {
     const transactions = Array.from({ length: 1 + Math.floor(random() * 8) }, () => {
-      const changes = Array.from({ length: 1 + Math.floor(random() ** 3 * 40) }, () => models[Math.floor(random() * models.length)]!.change())
-      left -= changes.length
+      const changes = Array.from({ length: 1 + Math.floor(random() ** 3 * 40) }, () =>
+        models[Math.floor(random() * models.length)]!.change(),
+      )
       return { number: bench.next(), changes }
     })
+    written += transactions.reduce((sum, { changes }) => sum + changes.length, 0)
     if (random() < 0.7) await bench.write(batchOf(transactions))
     else await writeCut(bench, transactions, random)
   }
 }
 
-async function writeCut(bench: SinkBench, transactions: readonly { number: number; changes: RowChange[] }[], random: Random): Promise<void> {
+async function writeCut(
+  bench: SinkBench,
+  transactions: readonly { number: number; changes: RowChange[] }[],
+  random: Random,
+): Promise<void> {
   const last = transactions.at(-1)!
   const cut = Math.floor(random() * (last.changes.length + 1))
   const head = [...transactions.slice(0, -1), { number: last.number, changes: last.changes.slice(0, cut) }]

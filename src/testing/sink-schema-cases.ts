@@ -8,11 +8,11 @@ const id: ColumnSpec = { name: 'id', type: { kind: 'int32' }, ordinal: 1 }
 const a: ColumnSpec = { name: 'a', type: { kind: 'string' }, ordinal: 2 }
 const b: ColumnSpec = { name: 'b', type: { kind: 'int32' }, ordinal: 3 }
 
-function table(...columns: readonly ColumnSpec[]): TableSchema {
+function tableOf(...columns: readonly ColumnSpec[]): TableSchema {
   return schemaOf({ name: 't', columns, key: ['id'] })
 }
 
-const base = table(id, a, b)
+const base = tableOf(id, a, b)
 
 interface Evolution {
   readonly title: string
@@ -25,14 +25,14 @@ interface Evolution {
   readonly rows: readonly TargetRow[]
 }
 
-const added = table(id, a, b, { name: 'c', type: { kind: 'string' }, ordinal: 4, missing: 'it\'s "x"' })
-const addedNull = table(id, a, b, { name: 'c', type: { kind: 'int64' }, ordinal: 4 })
-const dropped = table(id, a)
-const strict = table(id, a, { ...b, nullable: false })
-const renamed = table(id, { ...a, name: 'A 2' }, b)
-const swapped = table(id, { ...a, name: 'a_old' }, b, { name: 'a', type: { kind: 'string' }, ordinal: 4 })
-const wide = table(id, a, { ...b, type: { kind: 'int64' }, sourceType: 'bigint' })
-const two = table(id, { ...a, name: 'x' }, { name: 'c', type: { kind: 'string' }, ordinal: 4 })
+const added = tableOf(id, a, b, { name: 'c', type: { kind: 'string' }, ordinal: 4, missing: 'it\'s "x"' })
+const addedNull = tableOf(id, a, b, { name: 'c', type: { kind: 'int64' }, ordinal: 4 })
+const dropped = tableOf(id, a)
+const strict = tableOf(id, a, { ...b, nullable: false })
+const renamed = tableOf(id, { ...a, name: 'A 2' }, b)
+const swapped = tableOf(id, { ...a, name: 'a_old' }, b, { name: 'a', type: { kind: 'string' }, ordinal: 4 })
+const wide = tableOf(id, a, { ...b, type: { kind: 'int64' }, sourceType: 'bigint' })
+const two = tableOf(id, { ...a, name: 'x' }, { name: 'c', type: { kind: 'string' }, ordinal: 4 })
 
 const evolutions: readonly Evolution[] = [
   {
@@ -42,7 +42,11 @@ const evolutions: readonly Evolution[] = [
     changes: [{ kind: 'column-added', before: null, after: 'c' }],
     before: [insert(base, ['1', 'x', '1']), insert(base, ['2', 'y', '2'])],
     after: [update(added, ['2', 'y', '2', null]), insert(added, ['3', 'z', '3', 'new'])],
-    rows: [{ id: '1', a: 'x', b: '1', c: 'it\'s "x"' }, { id: '2', a: 'y', b: '2', c: null }, { id: '3', a: 'z', b: '3', c: 'new' }],
+    rows: [
+      { id: '1', a: 'x', b: '1', c: 'it\'s "x"' },
+      { id: '2', a: 'y', b: '2', c: null },
+      { id: '3', a: 'z', b: '3', c: 'new' },
+    ],
   },
   {
     title: 'a column is added without a value for old rows',
@@ -51,7 +55,10 @@ const evolutions: readonly Evolution[] = [
     changes: [{ kind: 'column-added', before: null, after: 'c' }],
     before: [insert(base, ['1', 'x', '1'])],
     after: [insert(addedNull, ['3', 'z', '3', '9007199254740993'])],
-    rows: [{ id: '1', a: 'x', b: '1', c: null }, { id: '3', a: 'z', b: '3', c: '9007199254740993' }],
+    rows: [
+      { id: '1', a: 'x', b: '1', c: null },
+      { id: '3', a: 'z', b: '3', c: '9007199254740993' },
+    ],
   },
   {
     title: 'a dropped column stays with its values and takes nulls, even when it did not before',
@@ -60,7 +67,10 @@ const evolutions: readonly Evolution[] = [
     changes: [{ kind: 'column-dropped', before: 'b', after: null }],
     before: [insert(strict, ['1', 'x', '1']), insert(strict, ['2', 'y', '2'])],
     after: [insert(dropped, ['3', 'z']), update(dropped, ['1', 'X']), remove(dropped, ['2', null])],
-    rows: [{ id: '1', a: 'X', b: '1' }, { id: '3', a: 'z', b: null }],
+    rows: [
+      { id: '1', a: 'X', b: '1' },
+      { id: '3', a: 'z', b: null },
+    ],
   },
   {
     title: 'a renamed column takes its values along, never nulls under the new name (PeerDB)',
@@ -69,16 +79,25 @@ const evolutions: readonly Evolution[] = [
     changes: [{ kind: 'column-renamed', before: 'a', after: 'A 2' }],
     before: [insert(base, ['1', 'x', '1'])],
     after: [insert(renamed, ['2', 'y', '2']), update(renamed, ['1', undefined, '5'])],
-    rows: [{ id: '1', 'A 2': 'x', b: '5' }, { id: '2', 'A 2': 'y', b: '2' }],
+    rows: [
+      { id: '1', 'A 2': 'x', b: '5' },
+      { id: '2', 'A 2': 'y', b: '2' },
+    ],
   },
   {
     title: 'a column is renamed and another takes its name (TRAPS 47)',
     from: base,
     to: swapped,
-    changes: [{ kind: 'column-renamed', before: 'a', after: 'a_old' }, { kind: 'column-added', before: null, after: 'a' }],
+    changes: [
+      { kind: 'column-renamed', before: 'a', after: 'a_old' },
+      { kind: 'column-added', before: null, after: 'a' },
+    ],
     before: [insert(base, ['1', 'old', '1'])],
     after: [insert(swapped, ['2', 'y', '2', 'new'])],
-    rows: [{ id: '1', a_old: 'old', b: '1', a: null }, { id: '2', a_old: 'y', b: '2', a: 'new' }],
+    rows: [
+      { id: '1', a_old: 'old', b: '1', a: null },
+      { id: '2', a_old: 'y', b: '2', a: 'new' },
+    ],
   },
   {
     title: 'a type is widened',
@@ -87,7 +106,10 @@ const evolutions: readonly Evolution[] = [
     changes: [{ kind: 'type-changed', before: 'b', after: 'b' }],
     before: [insert(base, ['1', 'x', '2147483647'])],
     after: [insert(wide, ['2', 'y', '9223372036854775807']), update(wide, ['1', 'x', '-9223372036854775808'])],
-    rows: [{ id: '1', a: 'x', b: '-9223372036854775808' }, { id: '2', a: 'y', b: '9223372036854775807' }],
+    rows: [
+      { id: '1', a: 'x', b: '-9223372036854775808' },
+      { id: '2', a: 'y', b: '9223372036854775807' },
+    ],
   },
   {
     title: 'a column may be null now',
@@ -96,16 +118,26 @@ const evolutions: readonly Evolution[] = [
     changes: [{ kind: 'nullability-changed', before: 'b', after: 'b' }],
     before: [insert(strict, ['1', 'x', '1'])],
     after: [insert(base, ['2', 'y', null])],
-    rows: [{ id: '1', a: 'x', b: '1' }, { id: '2', a: 'y', b: null }],
+    rows: [
+      { id: '1', a: 'x', b: '1' },
+      { id: '2', a: 'y', b: null },
+    ],
   },
   {
     title: 'several changes in one',
     from: base,
     to: two,
-    changes: [{ kind: 'column-renamed', before: 'a', after: 'x' }, { kind: 'column-dropped', before: 'b', after: null }, { kind: 'column-added', before: null, after: 'c' }],
+    changes: [
+      { kind: 'column-renamed', before: 'a', after: 'x' },
+      { kind: 'column-dropped', before: 'b', after: null },
+      { kind: 'column-added', before: null, after: 'c' },
+    ],
     before: [insert(base, ['1', 'x', '1'])],
     after: [insert(two, ['2', 'y', 'z'])],
-    rows: [{ id: '1', x: 'x', b: '1', c: null }, { id: '2', x: 'y', b: null, c: 'z' }],
+    rows: [
+      { id: '1', x: 'x', b: '1', c: null },
+      { id: '2', x: 'y', b: null, c: 'z' },
+    ],
   },
 ]
 
@@ -168,7 +200,10 @@ export const schemaCases: readonly SinkCase[] = [
       await bench.barrier(barrier, 2, true)
       await bench.part(2, insert(renamed, ['2', 'y', '2']))
       await bench.idle(2)
-      await bench.expect(renamed, [{ id: '1', 'A 2': 'x', b: '1' }, { id: '2', 'A 2': 'y', b: '2' }])
+      await bench.expect(renamed, [
+        { id: '1', 'A 2': 'x', b: '1' },
+        { id: '2', 'A 2': 'y', b: '2' },
+      ])
     },
   },
   {
@@ -187,7 +222,14 @@ export const schemaCases: readonly SinkCase[] = [
     async run(bench) {
       await bench.start(base)
       await bench.commit(insert(base, ['1', 'x', '1']))
-      const other = schemaOf({ name: 't', columns: [{ name: 'b', type: { kind: 'string' } }, { name: 'z', type: { kind: 'int64' } }], key: ['z'] })
+      const other = schemaOf({
+        name: 't',
+        columns: [
+          { name: 'b', type: { kind: 'string' } },
+          { name: 'z', type: { kind: 'int64' } },
+        ],
+        key: ['z'],
+      })
       await bench.sink.applySchema(bench.table(other), null, bench.signal, { replace: true })
       await bench.expect(other, [])
       await bench.commit(insert(other, ['text', '5']))

@@ -20,7 +20,10 @@ export function sinkSuite(name: string, options: SinkSuiteOptions): void {
     }
     test('the list of skipped cases names cases that exist, each with a reason', () => {
       for (const [title, reason] of Object.entries(options.skip ?? {})) {
-        assert.ok(cases.some((each) => each.title === title), `there is no case "${title}"`)
+        assert.ok(
+          cases.some((each) => each.title === title),
+          `there is no case "${title}"`,
+        )
         assert.ok(reason.length > 10, `"${title}" is skipped without a reason`)
       }
     })

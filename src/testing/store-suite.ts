@@ -29,7 +29,10 @@ type MakeStore = (options?: StoreOptions) => Promise<StateStore>
 /** A machine whose processes and clock the test owns. */
 class Machine {
   now = 1_700_000_000_000
-  readonly living = new Map<number, string>([[10, '100'], [11, '110']])
+  readonly living = new Map<number, string>([
+    [10, '100'],
+    [11, '110'],
+  ])
   readonly options: StoreOptions = {
     clock: () => this.now,
     processes: { host: 'here', started: (pid) => this.living.get(pid) ?? null },
@@ -52,7 +55,17 @@ function schemaOf(id: TableId): TableSchema {
     namespace: 'public',
     name: id.slice('public.'.length),
     columns: [
-      { name: 'id', type: { kind: 'int64' }, nullable: false, sourceType: 'bigint', sourceTypeId: 20, ordinal: 1, generated: 'no', identity: 'no', missing: '1' },
+      {
+        name: 'id',
+        type: { kind: 'int64' },
+        nullable: false,
+        sourceType: 'bigint',
+        sourceTypeId: 20,
+        ordinal: 1,
+        generated: 'no',
+        identity: 'no',
+        missing: '1',
+      },
     ],
     key: [0],
     identity: 'key',
@@ -75,7 +88,16 @@ function chunk(id: number, done = false, view: number | null = null): ChunkRecor
 }
 
 function letter(place: string, id: TableId = orders): Omit<DeadLetter, 'id'> {
-  return { table: id, place, op: 'insert', stage: 'sink', code: 'ROW_REJECTED', reason: 'too long', record: '{"before":null,"after":{"id":"1"}}', at: 5 }
+  return {
+    table: id,
+    place,
+    op: 'insert',
+    stage: 'sink',
+    code: 'ROW_REJECTED',
+    reason: 'too long',
+    record: '{"before":null,"after":{"id":"1"}}',
+    at: 5,
+  }
 }
 
 function fails(code: string, message?: RegExp): (error: unknown) => boolean {
@@ -112,7 +134,17 @@ function leaseTests(makeStore: MakeStore): void {
       await using state = await store.open(identity(), first)
       assert.equal(state.epoch, epoch)
       const record = await state.record()
-      assert.deepEqual(record, { ...identity(), epoch, holder: first, alive: true, desired: 'running', position: null, report: null, createdAt: machine.now, updatedAt: machine.now })
+      assert.deepEqual(record, {
+        ...identity(),
+        epoch,
+        holder: first,
+        alive: true,
+        desired: 'running',
+        position: null,
+        report: null,
+        createdAt: machine.now,
+        updatedAt: machine.now,
+      })
     }
     const left = await store.find('p')
     assert.deepEqual([left?.holder, left?.alive], [null, false])
@@ -289,7 +321,10 @@ function ledgerTests(makeStore: MakeStore): void {
     const a = await state.saveView({ view: '10:20:12' as View, viewEnd: '0/1' as Position })
     const b = await state.saveView({ view: null, viewEnd: null })
     assert.ok(b > a)
-    assert.deepEqual(await state.views(), [{ id: a, view: '10:20:12', viewEnd: '0/1' }, { id: b, view: null, viewEnd: null }])
+    assert.deepEqual(await state.views(), [
+      { id: a, view: '10:20:12', viewEnd: '0/1' },
+      { id: b, view: null, viewEnd: null },
+    ])
     await state.reset()
     assert.ok((await state.saveView({ view: null, viewEnd: null })) > b)
   })
@@ -314,7 +349,15 @@ function ledgerTests(makeStore: MakeStore): void {
     assert.equal(await state.saveDeadLetters([]), 0)
     assert.equal(await store.countDeadLetters('p'), 4)
     const all = await store.deadLetters('p', { limit: 10 })
-    assert.deepEqual(all.map((found) => [found.table, found.place]), [[orders, '1/1'], [orders, '1/2'], [lines, '1/1'], [orders, '1/3']])
+    assert.deepEqual(
+      all.map((found) => [found.table, found.place]),
+      [
+        [orders, '1/1'],
+        [orders, '1/2'],
+        [lines, '1/1'],
+        [orders, '1/3'],
+      ],
+    )
     assert.deepEqual({ ...all[0], id: 0 }, { ...letter('1/1'), id: 0 })
     const page = await store.deadLetters('p', { limit: 2, after: all[0]!.id })
     assert.deepEqual(page, all.slice(1, 3))
@@ -341,7 +384,10 @@ function peopleTests(makeStore: MakeStore): void {
     await store.request('p', { kind: 'remove-tables', tables: [lines] })
     assert.equal(await state.desired(), 'paused')
     assert.equal((await store.find('p'))?.desired, 'paused')
-    assert.deepEqual(await state.takeRequests(), [{ kind: 'resnapshot', tables: [orders] }, { kind: 'remove-tables', tables: [lines] }])
+    assert.deepEqual(await state.takeRequests(), [
+      { kind: 'resnapshot', tables: [orders] },
+      { kind: 'remove-tables', tables: [lines] },
+    ])
     assert.deepEqual(await state.takeRequests(), [])
     await store.request('p', { kind: 'resume' })
     assert.equal(await state.desired(), 'running')
@@ -360,7 +406,13 @@ function peopleTests(makeStore: MakeStore): void {
       await each.saveDeadLetters([letter('1')])
     }
     await state.reset()
-    const left = [(await state.record()).position, await state.tables(), await state.chunks(orders), await state.views(), await state.memory.get('k')]
+    const left = [
+      (await state.record()).position,
+      await state.tables(),
+      await state.chunks(orders),
+      await state.views(),
+      await state.memory.get('k'),
+    ]
     assert.deepEqual(left, [null, [], [], [], null])
     assert.deepEqual([(await state.record()).holder, await store.countDeadLetters('p')], [first, 1])
     assert.deepEqual([(await other.record()).position, (await other.tables()).length, (await other.chunks(orders)).length], ['5', 1, 1])
@@ -374,10 +426,16 @@ function peopleTests(makeStore: MakeStore): void {
       await state.saveDeadLetters([letter('1')])
       await state.memory.set('k', 'v')
     }
-    assert.deepEqual((await store.list()).map((record) => record.name), ['a', 'b', 'c'])
+    assert.deepEqual(
+      (await store.list()).map((record) => record.name),
+      ['a', 'b', 'c'],
+    )
     await store.remove('b')
     await store.remove('unknown')
-    assert.deepEqual((await store.list()).map((record) => record.name), ['a', 'c'])
+    assert.deepEqual(
+      (await store.list()).map((record) => record.name),
+      ['a', 'c'],
+    )
     assert.equal(await store.countDeadLetters('b'), 0)
     await using again = await store.open(identity('b'), first)
     assert.deepEqual([again.epoch, await again.memory.get('k')], [1, null])

@@ -35,10 +35,15 @@ export interface Cli extends AsyncDisposable {
   until<T>(what: string, condition: () => T | Promise<T>, options?: UntilOptions): Promise<Exclude<T, false | null | undefined>>
 }
 
+/** Without what is meant for the tests: the command refuses variables of its own name that it does not know. */
+function plainEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TAILRACE_') && name !== 'NODE_TEST_CONTEXT'))
+}
+
 export function runCli(args: readonly string[], { folder, state = join(folder, 'state.db'), env = {} }: CliOptions): Cli {
   const child = spawn(process.execPath, [join(ROOT, 'bin', 'tailrace.js'), ...args, '--state', state, '--progress', 'none'], {
     cwd: folder,
-    env: { ...process.env, NODE_TEST_CONTEXT: undefined, ...env },
+    env: { ...plainEnvironment(), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let [stdout, stderr] = ['', '']

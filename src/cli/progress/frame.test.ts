@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { displayWidth, fit, formatBytes, formatCount, formatLag, formatSeconds } from '../format.ts'
+import { displayWidth, fit, formatBytes, formatCount, formatElapsed, formatSeconds } from '../format.ts'
 import { fakeReport, fakeTable } from '../testing/fake-engine.ts'
 import { renderFrame } from './frame.ts'
 import { plainLine } from './progress.ts'
@@ -110,5 +110,5 @@ test('figures', () => {
   ])
   assert.deepEqual([0, 1500, 2.5e9].map(formatBytes), ['0 B', '1.50 kB', '2.50 GB'])
   assert.deepEqual([0, 7.4, 61, 3661, 90_000].map(formatSeconds), ['0:00', '0:07', '1:01', '1:01:01', '1d 01:00'])
-  assert.deepEqual([0, 0.0034, 4.25, 75].map(formatLag), ['0 s', '0.003 s', '4.3 s', '1:15'])
+  assert.deepEqual([0, 0.0034, 4.25, 75].map(formatElapsed), ['0 s', '0.003 s', '4.3 s', '1:15'])
 })

@@ -1,5 +1,5 @@
 import type { Report, TableReport } from '../../engine/report.ts'
-import { displayWidth, fit, formatBytes, formatCount, formatLag, formatSeconds, pad } from '../format.ts'
+import { displayWidth, fit, formatBytes, formatCount, formatElapsed, formatSeconds, pad } from '../format.ts'
 import { changesOfStream, secondsLeft, shareDone, type Rates } from './rates.ts'
 
 export interface FrameSize {
@@ -80,7 +80,7 @@ function summaryLine(report: Report, rates: Rates): string {
 
 export function showLag({ lag }: Report): string {
   const parts: string[] = []
-  if (lag.seconds !== null) parts.push(formatLag(lag.seconds))
+  if (lag.seconds !== null) parts.push(formatElapsed(lag.seconds))
   if (lag.bytes !== null) parts.push(formatBytes(lag.bytes))
   if (lag.rows !== null) parts.push(`${formatCount(lag.rows)} rows`)
   return parts.join(' ')

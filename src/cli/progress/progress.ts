@@ -67,11 +67,14 @@ function liveProgress({ io, output, secrets }: ProgressOptions): Progress {
   }
 }
 
+const QUIET: ReadonlySet<Report['state']> = new Set(['starting', 'stopped', 'done', 'failed'])
+
 function plainWriter({ io, output }: ProgressOptions): (report: Report) => void {
   const rates = new Rates(15_000)
   return (report) => {
     rates.add(report, io.clock())
-    output.note(plainLine(report, rates))
+    // The beginning has nothing to say, and the end is told by the summary.
+    if (!QUIET.has(report.state)) output.note(plainLine(report, rates))
   }
 }
 

@@ -6,13 +6,15 @@ import { Output } from '../output.ts'
 import { openProgress, progressKind } from './progress.ts'
 import { LiveLines } from './terminal.ts'
 
+const PART = /\p{Cc}\[[?\d]*[A-Za-z]|\r|\n|\P{Cc}+/gu
+
 /** A terminal that knows just what we send: what stands on its screen, and whether it was given back as it was. */
 function screenOf(text: string): { readonly lines: readonly string[]; readonly cursor: boolean; readonly wrap: boolean } {
   const lines: string[] = ['']
   let row = 0
   let cursor = true
   let wrap = true
-  for (const [part] of text.matchAll(/\x1b\[[?\d]*[A-Za-z]|\r|\n|[^\x1b\r\n]+/g)) {
+  for (const [part] of text.matchAll(PART)) {
     if (part === '\n') lines[++row] ??= ''
     else if (part === '\x1b[?25l') cursor = false
     else if (part === '\x1b[?25h') cursor = true
@@ -102,7 +104,7 @@ test('plain lines come every few seconds, JSON lines every second', () => {
     }
     const lines = io.stderr.text.trimEnd().split('\n')
     assert.equal(lines.length, expected)
-    assert.doesNotMatch(io.stderr.text, /\x1b/)
+    assert.doesNotMatch(io.stderr.text, /\p{Cc}\[/u)
     if (kind === 'json') for (const line of lines) assert.equal((JSON.parse(line) as { event: string }).event, 'progress')
   }
 })

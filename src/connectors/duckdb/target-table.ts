@@ -1,4 +1,5 @@
 import { isWritable, type Column, type TableSchema } from '../../model/schema.ts'
+import { tablePattern } from '../../sdk/selection.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import type { SinkTable } from '../../sdk/sink.ts'
 import { quoteIdentifier } from '../../sdk/sql/identifiers.ts'
@@ -12,7 +13,7 @@ export const DEFAULT_SCHEMA = 'main'
 export interface ShapeOptions extends TypeOptions {
   readonly softDeletes: boolean
   readonly primaryKeys: boolean
-  /** `table.column`, `schema.table.column`, with `*`: kept as text. */
+  /** `column`, `table.column`, `schema.table.column`, `table.*`: kept as text. */
   readonly textColumns: readonly string[]
 }
 
@@ -103,10 +104,10 @@ function targetColumn(schema: TableSchema, column: Column, index: number, option
 }
 
 function isKeptAsText(schema: TableSchema, column: Column, patterns: readonly string[]): boolean {
-  const names = [`${schema.name}.${column.name}`, `${schema.namespace}.${schema.name}.${column.name}`]
   return patterns.some((pattern) => {
-    const expression = new RegExp(`^${pattern.split('*').map((part) => RegExp.escape(part)).join('.*')}$`)
-    return names.some((name) => expression.test(name))
+    const dot = pattern.lastIndexOf('.')
+    const [table, name] = [pattern.slice(0, Math.max(dot, 0)), pattern.slice(dot + 1)]
+    return (name === '*' || name === column.name) && (table === '' || tablePattern(table)(schema))
   })
 }
 
@@ -129,8 +130,12 @@ export function sameIdentity(columns: readonly TargetColumn[], left: (column: Ta
 /** `=` where it will do: DuckDB then skips row groups by the range of the batch's keys. */
 function same(column: TargetColumn, left: string, right: string): string {
   if (column.isKey) return column.nullable ? `${left} IS NOT DISTINCT FROM ${right}` : `${left} = ${right}`
-  if (column.type.rule.compareAsText === true) return `CAST(${left} AS VARCHAR) IS NOT DISTINCT FROM CAST(${right} AS VARCHAR)`
-  return `${left} IS NOT DISTINCT FROM ${right}`
+  return `${asCompared(column, left)} IS NOT DISTINCT FROM ${asCompared(column, right)}`
+}
+
+/** What two whole rows are compared by. */
+export function asCompared(column: TargetColumn, value: string): string {
+  return column.type.rule.compareAsText === true ? `CAST(${value} AS VARCHAR)` : value
 }
 
 /** SQL for the values of CSV columns that begin at number `first`. */

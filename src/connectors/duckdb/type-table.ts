@@ -1,7 +1,10 @@
 import type { LogicalType } from '../../model/logical-type.ts'
 import { targetType, type TypeRule } from '../../sdk/sql/type-table.ts'
 
-/** A rule with the SQL that makes the value of its text; without one the text is cast to the type. */
+/**
+ * A rule with the SQL that makes the value of its text; without one the text is cast to the type. Types are spelled as DuckDB's catalog
+ * spells them.
+ */
 export interface DuckDbTypeRule extends TypeRule {
   /** `{value}` is a VARCHAR expression: the value as PostgreSQL writes it. */
   readonly from?: string
@@ -45,9 +48,9 @@ export const DUCKDB_TYPES: readonly DuckDbTypeRule[] = [
   { logical: 'bytes', target: 'BLOB', from: 'unhex(substr({value}, 3))', keeps: 'exact' },
   { logical: 'date', target: 'DATE', from: `CAST(${ERA} AS DATE)`, keeps: 'exact' },
   { logical: 'time', target: 'TIME', keeps: 'exact' },
-  { logical: 'timetz', target: 'TIMETZ', keeps: 'exact', compareAsText: true },
+  { logical: 'timetz', target: 'TIME WITH TIME ZONE', keeps: 'exact', compareAsText: true },
   { logical: 'timestamp', target: 'TIMESTAMP', from: `CAST(${ERA} AS TIMESTAMP)`, keeps: 'narrowed', note: 'after 294247-01-10 is refused' },
-  { logical: 'timestamptz', target: 'TIMESTAMPTZ', from: `CAST(${ERA} AS TIMESTAMPTZ)`, keeps: 'narrowed', note: 'after 294247-01-10 is refused' },
+  { logical: 'timestamptz', target: 'TIMESTAMP WITH TIME ZONE', from: `CAST(${ERA} AS TIMESTAMPTZ)`, keeps: 'narrowed', note: 'after 294247-01-10 is refused' },
   { logical: 'interval', target: 'INTERVAL', from: `CAST(${NO_PLUS} AS INTERVAL)`, keeps: 'narrowed', note: 'a time part of 1,000,000,000 hours or more, and infinity, are refused', compareAsText: true },
   { logical: 'uuid', target: 'UUID', keeps: 'exact' },
   { logical: 'json', target: 'JSON', keeps: 'narrowed', note: 'the text is kept as it is; half a surrogate pair (json, never jsonb) is refused' },

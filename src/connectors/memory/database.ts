@@ -91,7 +91,12 @@ export type LogEntry = { readonly place: bigint } & (
       readonly before: { readonly kind: 1 | 2; readonly cells: Cells } | null
     }
   | { readonly kind: 'truncate'; readonly schemas: readonly TableSchema[] }
-  | { readonly kind: 'schema'; readonly previous: TableSchema; readonly schema: TableSchema; readonly changes: readonly SchemaChangeDetail[] }
+  | {
+      readonly kind: 'schema'
+      readonly previous: TableSchema
+      readonly schema: TableSchema
+      readonly changes: readonly SchemaChangeDetail[]
+    }
 )
 
 export interface LoggedTransaction {
@@ -202,7 +207,8 @@ export class MemoryTransaction {
   insert(id: TableId, cells: Cells): void {
     const table = this.#draft.get(id)
     const row = wholeRow(table.schema, cells)
-    if (table.schema.key.length > 0 && table.find(row) !== undefined) throw new TailraceError('USAGE', `a row of ${id} with this key exists`)
+    if (table.schema.key.length > 0 && table.find(row) !== undefined)
+      throw new TailraceError('USAGE', `a row of ${id} with this key exists`)
     table.put(row)
     this.#log({ kind: 'row', op: 'insert', schema: table.schema, after: row, before: null })
   }
@@ -234,7 +240,11 @@ export class MemoryTransaction {
   /** `changes` says what became of the columns; a new column gets its `missing` value. */
   alter(id: TableId, schema: TableSchema, changes: readonly SchemaChangeDetail[]): void {
     const table = this.#draft.get(id)
-    const renamed = new Map(changes.flatMap(({ kind, before, after }) => (kind === 'column-renamed' && before !== null && after !== null ? [[after, before]] : [])))
+    const renamed = new Map(
+      changes.flatMap(({ kind, before, after }) =>
+        kind === 'column-renamed' && before !== null && after !== null ? [[after, before]] : [],
+      ),
+    )
     const altered = new MemoryTable(schema, table.toast)
     for (const row of table.rows.values()) {
       altered.put(Object.fromEntries(schema.columns.map(({ name, missing }) => [name, row[renamed.get(name) ?? name] ?? missing ?? null])))
@@ -269,7 +279,8 @@ function wholeRow(schema: TableSchema, cells: Cells): Cells {
 /** As PostgreSQL's replica identity: the key where it changed or the row goes, or all of the row always. */
 function oldImage(schema: TableSchema, row: Cells, needed: boolean): { kind: 1 | 2; cells: Cells } | null {
   if (schema.identity === 'full') return { kind: OldImage.full, cells: row }
-  if (schema.key.length === 0 || schema.identity === 'nothing') throw new TailraceError('USAGE', `table ${schema.id} has no identity for updates and deletes`)
+  if (schema.key.length === 0 || schema.identity === 'nothing')
+    throw new TailraceError('USAGE', `table ${schema.id} has no identity for updates and deletes`)
   if (!needed) return null
   return { kind: OldImage.key, cells: Object.fromEntries(keyNames(schema).map((name) => [name, row[name] ?? null])) }
 }

@@ -14,13 +14,13 @@ export const memory = defineConnector({
   example: 'memory:name',
   config: memoryConfig,
   fromUri: memoryFromUri,
-  identity: (config) => `memory:${config.name}`,
+  identity: (config) => `memory:${config.database}`,
   source: {
     capabilities: memorySourceCapabilities,
-    open: async (config, context) => new MemorySource(memoryDatabase(config.name), config, context),
+    open: async (config, context) => new MemorySource(memoryDatabase(config.database), config, context),
   },
   sink: {
     capabilities: memorySinkCapabilities,
-    open: async (config, context) => new MemorySink(memoryDatabase(config.name), context),
+    open: async (config, context) => new MemorySink(memoryDatabase(config.database), context),
   },
 })

@@ -79,7 +79,10 @@ export class LogReader {
     const table = this.#tables.get(previous.id)
     if (table !== undefined) this.#tables.set(schema.id, table)
     const known = new Set(previous.columns.map((column) => column.ordinal))
-    const taken = table?.columnsFixed === true ? [] : schema.columns.filter((column) => !known.has(column.ordinal) && table?.excluded.includes(column.name) !== true)
+    const taken =
+      table?.columnsFixed === true
+        ? []
+        : schema.columns.filter((column) => !known.has(column.ordinal) && table?.excluded.includes(column.name) !== true)
     this.#wanted.set(schema.id, new Set([...(this.#wanted.get(previous.id) ?? []), ...taken.map((column) => column.ordinal)]))
     const keyChanged = changes.some((change) => change.kind === 'key-changed')
     this.#keys.set(schema.id, keyChanged ? keyOrdinals(schema) : (this.#keys.get(previous.id) ?? []))

@@ -47,7 +47,13 @@ export class MemorySink implements Sink {
   async check(tables: readonly SinkTable[]): Promise<readonly Problem[]> {
     return tables
       .filter((table) => this.#soft && table.schema.columns.some((column) => column.name === DELETED_COLUMN))
-      .map((table) => ({ severity: 'error', code: 'SCHEMA_UNSUPPORTED', message: `table ${table.id} has a column ${DELETED_COLUMN} of its own`, hint: '--deletes hard', path: table.id }))
+      .map((table) => ({
+        severity: 'error',
+        code: 'SCHEMA_UNSUPPORTED',
+        message: `table ${table.id} has a column ${DELETED_COLUMN} of its own`,
+        hint: '--deletes hard',
+        path: table.id,
+      }))
   }
 
   async inspect(table: SinkTable): Promise<'absent' | 'empty' | 'filled'> {
@@ -55,7 +61,12 @@ export class MemorySink implements Sink {
     return found === undefined ? 'absent' : found.rows.size === 0 ? 'empty' : 'filled'
   }
 
-  async applySchema(table: SinkTable, previous: SinkTable | null, _signal: AbortSignal, options: { readonly replace?: boolean } = {}): Promise<void> {
+  async applySchema(
+    table: SinkTable,
+    previous: SinkTable | null,
+    _signal: AbortSignal,
+    options: { readonly replace?: boolean } = {},
+  ): Promise<void> {
     this.#tables.set(table.id, table)
     this.#run((draft) => {
       if (options.replace === true) draft.set(targetId(table), new MemoryTable(this.#targetSchema(table)))
@@ -171,7 +182,9 @@ export class MemorySink implements Sink {
     }
     if (old === undefined && Object.keys(after).length < width) {
       // Never a row with made-up nulls (TRAPS 34).
-      throw new TailraceError('SINK_FAILED', `an update of ${target.schema.id} found no row to take unchanged columns from`, { retry: 'operator' })
+      throw new TailraceError('SINK_FAILED', `an update of ${target.schema.id} found no row to take unchanged columns from`, {
+        retry: 'operator',
+      })
     }
     const changed = { ...this.#blank(target), ...old, ...after }
     const stays = target.schema.key.length > 0 && target.find(changed) === at
@@ -191,7 +204,7 @@ export class MemorySink implements Sink {
 
   #loadChunk(draft: Draft, request: LoadRequest, rows: readonly Cells[]): void {
     const target = draft.get(targetId(request.table))
-    if (request.replace) for (const [at, row] of [...target.rows]) if (inRange(row, request.chunk, request.table)) target.rows.delete(at)
+    if (request.replace) for (const [at, row] of target.rows) if (inRange(row, request.chunk, request.table)) target.rows.delete(at)
     for (const row of rows) target.put({ ...this.#blank(target), ...row })
   }
 
@@ -204,12 +217,16 @@ export class MemorySink implements Sink {
     }
     const table = { ...this.#tableOf(barrier.previous.id), id: barrier.schema.id, schema: barrier.schema }
     this.#tables.set(table.id, table)
-    const renames = new Map(barrier.changes.flatMap(({ kind, before, after }) => (kind === 'column-renamed' && before !== null && after !== null ? [[before, after]] : [])))
+    const renames = new Map(
+      barrier.changes.flatMap(({ kind, before, after }) =>
+        kind === 'column-renamed' && before !== null && after !== null ? [[before, after]] : [],
+      ),
+    )
     return (draft) => this.#evolve(draft, table, renames)
   }
 
   #truncate(target: MemoryTable): void {
-    for (const [at, row] of [...target.rows]) this.#remove(target, at, row)
+    for (const [at, row] of target.rows) this.#remove(target, at, row)
   }
 
   /** Columns are added and renamed, never dropped: what the source has no more stays and is null in new rows. */
@@ -224,7 +241,9 @@ export class MemorySink implements Sink {
     const evolved = new MemoryTable({ ...wanted, columns })
     for (const row of old.rows.values()) {
       const moved = Object.fromEntries(Object.entries(row).map(([name, value]) => [renames.get(name) ?? name, value]))
-      evolved.put(Object.fromEntries(columns.map(({ name, missing }) => [name, moved[name] === undefined ? (missing ?? null) : moved[name]])))
+      evolved.put(
+        Object.fromEntries(columns.map(({ name, missing }) => [name, moved[name] === undefined ? (missing ?? null) : moved[name]])),
+      )
     }
     draft.set(id, evolved)
   }

@@ -40,11 +40,21 @@ export class MemorySnapshot implements Snapshot {
   async plan(table: SourceTable): Promise<ChunkPlan> {
     const rows = this.#rows.get(table.id) ?? []
     const column = rangeColumn(table)
-    if (column === null) return { rule: 'table', reason: 'no key that we can order', chunks: [{ id: 0, range: { kind: 'all' }, rows: rows.length, bytes: -1 }] }
+    if (column === null)
+      return {
+        rule: 'table',
+        reason: 'no key that we can order',
+        chunks: [{ id: 0, range: { kind: 'all' }, rows: rows.length, bytes: -1 }],
+      }
     const values = [...new Set(rows.map((row) => row[column.name] ?? ''))].sort(column.order)
     const cuts = values.filter((_, index) => index > 0 && index % this.#chunkRows === 0)
     const chunks = [null, ...cuts].map((from, id): Chunk => {
-      return { id, range: { kind: 'key', column: column.name, from, to: cuts[id] ?? null }, rows: Math.min(rows.length, this.#chunkRows), bytes: -1 }
+      return {
+        id,
+        range: { kind: 'key', column: column.name, from, to: cuts[id] ?? null },
+        rows: Math.min(rows.length, this.#chunkRows),
+        bytes: -1,
+      }
     })
     return { rule: 'chunk', reason: `ranges of ${column.name}`, chunks }
   }
@@ -54,7 +64,10 @@ export class MemorySnapshot implements Snapshot {
     for (let start = 0; start < rows.length; start += FRAME_ROWS) {
       signal.throwIfAborted()
       const part = rows.slice(start, start + FRAME_ROWS)
-      const slice = textRowsToSlice(table.schema, part.map((row) => ({ op: Op.read, after: table.schema.columns.map(({ name }) => row[name] ?? null) })))
+      const slice = textRowsToSlice(
+        table.schema,
+        part.map((row) => ({ op: Op.read, after: table.schema.columns.map(({ name }) => row[name] ?? null) })),
+      )
       yield { format: 'rows', slice, rows: slice.rows, bytes: slice.bytes.length }
     }
   }

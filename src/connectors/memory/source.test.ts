@@ -14,7 +14,15 @@ import { memory } from './index.ts'
 import { MemorySink } from './sink.ts'
 import { MemorySource } from './source.ts'
 
-const people = schemaOf({ name: 'people', columns: [{ name: 'id', type: { kind: 'int64' } }, { name: 'name', type: { kind: 'string' } }, { name: 'body', type: { kind: 'string' } }], key: ['id'] })
+const people = schemaOf({
+  name: 'people',
+  columns: [
+    { name: 'id', type: { kind: 'int64' } },
+    { name: 'name', type: { kind: 'string' } },
+    { name: 'body', type: { kind: 'string' } },
+  ],
+  key: ['id'],
+})
 const log = schemaOf({ name: 'log', columns: [{ name: 'a', type: { kind: 'string' } }] })
 const everything: Selection = { tables: [], columns: new Map(), exclude: [], where: new Map(), keys: new Map() }
 const never = new AbortController().signal
@@ -24,13 +32,19 @@ function setUp(chunkRows = 2): { database: MemoryDatabase; source: MemorySource 
   const database = new MemoryDatabase('test')
   database.createTable(people, { toast: ['body'] })
   database.createTable(log)
-  return { database, source: new MemorySource(database, { name: 'test', chunkRows }, testContext()) }
+  return { database, source: new MemorySource(database, { database: 'test', chunkRows }, testContext()) }
 }
 
 const person = (id: number, name = `n${id}`, body: string | null = null): Cells => ({ id: String(id), name, body })
 
 /** Batches up to and with the one that brings the position. */
-async function readUpTo(source: MemorySource, from: Position, to: Position, tables: readonly SourceTable[], views: StreamRequest['views'] = new Map()): Promise<StreamBatch[]> {
+async function readUpTo(
+  source: MemorySource,
+  from: Position,
+  to: Position,
+  tables: readonly SourceTable[],
+  views: StreamRequest['views'] = new Map(),
+): Promise<StreamBatch[]> {
   const batches: StreamBatch[] = []
   const stop = new AbortController()
   for await (const batch of source.stream({ from, tables, views, maxBatch }, stop.signal)) {
@@ -45,7 +59,13 @@ describe('the memory source', () => {
     const { database, source } = setUp()
     database.transaction((tx) => tx.insert(people.id, person(1)))
     const tables = await source.discover(everything)
-    assert.deepEqual(tables.map((table) => [table.id, table.schema.estimate.rows]), [[log.id, 0], [people.id, 1]])
+    assert.deepEqual(
+      tables.map((table) => [table.id, table.schema.estimate.rows]),
+      [
+        [log.id, 0],
+        [people.id, 1],
+      ],
+    )
     assert.deepEqual(await source.count(tables[1]!), { rows: 1n, exact: true })
   })
 
@@ -60,10 +80,19 @@ describe('the memory source', () => {
       tx.insert(people.id, person(6))
     })
     const plan = await snapshot.plan(tables[1]!, never)
-    assert.deepEqual(plan.chunks.map((chunk) => chunk.range), [[null, '5'], ['5', '10'], ['10', '100'], ['100', null]].map(([from, to]) => ({ kind: 'key', column: 'id', from, to })))
+    assert.deepEqual(
+      plan.chunks.map((chunk) => chunk.range),
+      [
+        [null, '5'],
+        ['5', '10'],
+        ['10', '100'],
+        ['100', null],
+      ].map(([from, to]) => ({ kind: 'key', column: 'id', from, to })),
+    )
     const found: unknown[] = []
     for (const chunk of plan.chunks) {
-      for await (const frame of snapshot.read(tables[1]!, chunk, 'rows', never)) if (frame.format === 'rows') found.push(...changesOfSlice(frame.slice, null).map((change) => Number(change.after?.['id'])))
+      for await (const frame of snapshot.read(tables[1]!, chunk, 'rows', never))
+        if (frame.format === 'rows') found.push(...changesOfSlice(frame.slice, null).map(({ after }) => Number(after?.['id'])))
     }
     assert.deepEqual(found.sort(), ids.sort())
     assert.deepEqual([(await snapshot.plan(tables[0]!, never)).rule, snapshot.position, snapshot.view], ['table', null, null])
@@ -79,9 +108,22 @@ describe('the memory source', () => {
     })
     const [batch] = await readUpTo(source, from, to, await source.discover(everything))
     const [slice] = batch!.slices
-    assert.deepEqual([0, 1].map((row) => [0, 1, 2].map((column) => textAt(slice!, row, column))), [['1', 'b', undefined], ['2', 'b', 'new']])
-    assert.deepEqual(changesOf(batch!).map((change) => [change.op, change.before]), [['update', null], ['update', { id: 1n }], ['delete', { id: 2n }]])
-    assert.equal(new Set(changesOf(batch!).map((change) => change.sequence)).size, 3)
+    assert.deepEqual(
+      [0, 1].map((row) => [0, 1, 2].map((column) => textAt(slice!, row, column))),
+      [
+        ['1', 'b', undefined],
+        ['2', 'b', 'new'],
+      ],
+    )
+    assert.deepEqual(
+      changesOf(batch!).map(({ op, before }) => [op, before]),
+      [
+        ['update', null],
+        ['update', { id: 1n }],
+        ['delete', { id: 2n }],
+      ],
+    )
+    assert.equal(new Set(changesOf(batch!).map(({ sequence }) => sequence)).size, 3)
   })
 
   test('a transaction larger than a batch comes in parts, barriers alone, only the last with the position', async () => {
@@ -93,7 +135,16 @@ describe('the memory source', () => {
       tx.insert(people.id, person(1))
     })
     const batches = await readUpTo(source, from, to, await source.discover(everything))
-    assert.deepEqual(batches.map((batch) => [batch.rows, batch.barrier?.kind ?? null, batch.position]), [[3, null, null], [3, null, null], [1, null, null], [0, 'truncate', null], [1, null, to]])
+    assert.deepEqual(
+      batches.map((batch) => [batch.rows, batch.barrier?.kind ?? null, batch.position]),
+      [
+        [3, null, null],
+        [3, null, null],
+        [1, null, null],
+        [0, 'truncate', null],
+        [1, null, to],
+      ],
+    )
   })
 
   test('a transaction of other tables is idle time', async () => {
@@ -101,13 +152,18 @@ describe('the memory source', () => {
     const from = await source.anchor()
     const to = database.transaction((tx) => tx.insert(log.id, { a: 'x' }))
     const tables = await source.discover({ ...everything, tables: ['people'] })
-    assert.deepEqual((await readUpTo(source, from, to, tables)).map((batch) => [batch.rows, batch.position]), [[0, to]])
+    assert.deepEqual(
+      (await readUpTo(source, from, to, tables)).map((batch) => [batch.rows, batch.position]),
+      [[0, to]],
+    )
   })
 
   test('waits for the next transaction and ends quietly', async () => {
     const { database, source } = setUp()
     const stop = new AbortController()
-    const stream = source.stream({ from: await source.anchor(), tables: await source.discover(everything), views: new Map(), maxBatch }, stop.signal)[Symbol.asyncIterator]()
+    const stream = source
+      .stream({ from: await source.anchor(), tables: await source.discover(everything), views: new Map(), maxBatch }, stop.signal)
+      [Symbol.asyncIterator]()
     const waiting = stream.next()
     database.transaction((tx) => tx.insert(log.id, { a: 'x' }))
     assert.equal(((await waiting).value as StreamBatch).rows, 1)
@@ -124,11 +180,21 @@ describe('the memory source', () => {
     const some = await source.discover({ ...everything, columns: new Map([['people', ['id', 'name']]]) })
     database.transaction((tx) => tx.insert(people.id, person(1)))
     const to = database.transaction((tx) => {
-      tx.alter(people.id, changed, [{ kind: 'column-renamed', before: 'name', after: 'title' }, { kind: 'column-dropped', before: 'body', after: null }, { kind: 'column-added', before: null, after: 'new' }])
+      tx.alter(people.id, changed, [
+        { kind: 'column-renamed', before: 'name', after: 'title' },
+        { kind: 'column-dropped', before: 'body', after: null },
+        { kind: 'column-added', before: null, after: 'new' },
+      ])
       tx.insert(people.id, { id: '2', title: 't', new: 'n' })
     })
-    assert.deepEqual(database.rows(people.id), [{ id: '1', title: 'n1', new: 'old' }, { id: '2', title: 't', new: 'n' }])
-    for (const [tables, expected] of [[all, ['id', 'title', 'new']], [some, ['id', 'title']]] as const) {
+    assert.deepEqual(database.rows(people.id), [
+      { id: '1', title: 'n1', new: 'old' },
+      { id: '2', title: 't', new: 'n' },
+    ])
+    for (const [tables, expected] of [
+      [all, ['id', 'title', 'new']],
+      [some, ['id', 'title']],
+    ] as const) {
       const [, barrier, rows] = await readUpTo(source, from, to, tables)
       const later = new Map([[people.id, to as string as View]])
       assert.ok((await readUpTo(source, from, to, await source.discover(everything), later)).every((batch) => batch.barrier === null))
@@ -138,7 +204,7 @@ describe('the memory source', () => {
 
   test('the log is kept until every pipeline has confirmed it, and what is gone is said to be gone', async () => {
     const { database, source } = setUp()
-    const other = new MemorySource(database, { name: 'test', chunkRows: 1 }, testContext('hard', 'other'))
+    const other = new MemorySource(database, { database: 'test', chunkRows: 1 }, testContext('hard', 'other'))
     const [from] = [await source.anchor(), await other.anchor()]
     const positions = [1, 2, 3].map((id) => database.transaction((tx) => tx.insert(people.id, person(id))))
     await source.confirm(positions[2]!)
@@ -151,15 +217,24 @@ describe('the memory source', () => {
     for (const lost of [from, positions[0]!, 'memory/1:99' as Position, '0/16B3748' as Position]) {
       await assert.rejects(readUpTo(source, lost, positions[2]!, tables), { code: 'HISTORY_LOST' }, lost)
     }
-    assert.deepEqual(source.upstream().map(({ what }) => what), ['slot test'])
+    assert.deepEqual(
+      source.upstream().map(({ what }) => what),
+      ['slot test'],
+    )
     assert.deepEqual([await source.remove(), await source.remove(), [...database.slots.keys()]], [['slot test'], [], ['other']])
   })
 
   test('positions are compared, measured and read from a person', async () => {
     const { database, source } = setUp()
     const [a, b] = [1, 2].map(() => database.transaction(() => {})) as [Position, Position]
-    assert.deepEqual([source.comparePositions(a, b), source.comparePositions(b, a), source.comparePositions(a, a), source.distance(a, b)], [-1, 1, 0, 1])
-    assert.deepEqual([await source.head(), await source.parsePosition('2'), await source.parsePosition(a), await source.parsePosition('x')], [b, b, a, null])
+    assert.deepEqual(
+      [source.comparePositions(a, b), source.comparePositions(b, a), source.comparePositions(a, a), source.distance(a, b)],
+      [-1, 1, 0, 1],
+    )
+    assert.deepEqual(
+      [await source.head(), await source.parsePosition('2'), await source.parsePosition(a), await source.parsePosition('x')],
+      [b, b, a, null],
+    )
   })
 
   test('a later snapshot covers what it saw', async () => {
@@ -170,7 +245,10 @@ describe('the memory source', () => {
     await using snapshot = await source.openSnapshot({ tables, mode: 'again', workers: 1 })
     const to = database.transaction((tx) => tx.insert(people.id, person(2)))
     const batches = await readUpTo(source, from, to, tables)
-    assert.deepEqual(batches.map((batch) => source.covers(snapshot.view!, batch.transactions[0]!)), [true, false])
+    assert.deepEqual(
+      batches.map((batch) => source.covers(snapshot.view!, batch.transactions[0]!)),
+      [true, false],
+    )
     const { slice, view } = await source.fetch(tables[1]!, [['2'], ['77']])
     assert.deepEqual([slice.rows, source.covers(view, batches[1]!.transactions[0]!)], [1, true])
   })
@@ -178,7 +256,14 @@ describe('the memory source', () => {
   test('a transaction that throws changes nothing', () => {
     const { database } = setUp()
     database.transaction((tx) => tx.insert(people.id, person(1)))
-    assert.throws(() => database.transaction((tx) => { tx.insert(people.id, person(2)); tx.insert(people.id, person(1)) }), { code: 'USAGE' })
+    assert.throws(
+      () =>
+        database.transaction((tx) => {
+          tx.insert(people.id, person(2))
+          tx.insert(people.id, person(1))
+        }),
+      { code: 'USAGE' },
+    )
     assert.throws(() => database.transaction((tx) => tx.insert(people.id, { ...person(3), nmae: 'x' })), { code: 'USAGE' })
     assert.throws(() => database.transaction((tx) => tx.update(tableId('public', 'nothing'), {}, {})), { code: 'USAGE' })
     assert.deepEqual([database.rows(people.id), database.last], [[person(1)], 1])
@@ -186,7 +271,7 @@ describe('the memory source', () => {
 
   test('its URI names a database and nothing else', () => {
     const uri = { text: '', scheme: 'memory', user: null, password: null, host: '', path: 'x', parameters: new Map<string, string>() }
-    assert.deepEqual(memory.fromUri(uri), { name: 'x' })
+    assert.deepEqual(memory.fromUri(uri), { database: 'x' })
     assert.throws(() => memory.fromUri({ ...uri, host: 'h', path: '/x' }), { code: 'USAGE' })
   })
 })
@@ -194,7 +279,10 @@ describe('the memory source', () => {
 test('snapshot and stream together give the source, whatever is written meanwhile (seeded)', async () => {
   const random = seeded(7)
   const { database, source } = setUp(10)
-  const write = (): Position => database.transaction((tx) => { for (let n = 0; n < 1 + random() * 6; n++) change(database, tx, random) })
+  const write = (): Position =>
+    database.transaction((tx) => {
+      for (let n = 0; n < 1 + random() * 6; n++) change(database, tx, random)
+    })
   for (let n = 0; n < 40; n++) write()
   const tables = await source.discover(everything)
   const target = new MemoryDatabase('target')

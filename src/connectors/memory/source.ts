@@ -27,12 +27,23 @@ export class MemorySource implements Source {
   async check(tables: readonly SourceTable[]): Promise<readonly Problem[]> {
     return tables
       .filter((table) => table.where !== null)
-      .map((table) => ({ severity: 'error', code: 'CONFIG', message: `table ${table.id} has a row condition, which memory cannot judge`, path: 'where' }))
+      .map((table) => ({
+        severity: 'error',
+        code: 'CONFIG',
+        message: `table ${table.id} has a row condition, which memory cannot judge`,
+        path: 'where',
+      }))
   }
 
   async discover(selection: Selection): Promise<readonly SourceTable[]> {
-    const schemas = [...this.#database.tables.values()].map((table) => ({ ...table.schema, estimate: { rows: table.rows.size, bytes: -1 } }))
-    return selectTables(schemas.sort((a, b) => (a.id < b.id ? -1 : 1)), selection)
+    const schemas = [...this.#database.tables.values()].map((table) => ({
+      ...table.schema,
+      estimate: { rows: table.rows.size, bytes: -1 },
+    }))
+    return selectTables(
+      schemas.sort((a, b) => (a.id < b.id ? -1 : 1)),
+      selection,
+    )
   }
 
   async count(table: SourceTable): Promise<{ rows: bigint; exact: boolean }> {
@@ -102,7 +113,10 @@ export class MemorySource implements Source {
     const names = keyNames(table.schema)
     const wanted = new Set(keys.map((key) => JSON.stringify(key)))
     const rows = this.#database.rows(table.id).filter((row) => wanted.has(JSON.stringify(names.map((name) => row[name]))))
-    const slice = textRowsToSlice(table.schema, rows.map((row) => ({ op: Op.read, after: table.schema.columns.map(({ name }) => row[name] ?? null) })))
+    const slice = textRowsToSlice(
+      table.schema,
+      rows.map((row) => ({ op: Op.read, after: table.schema.columns.map(({ name }) => row[name] ?? null) })),
+    )
     const position = formatPosition(this.#database.last)
     return { slice, view: position as string as View, viewEnd: position }
   }
@@ -126,11 +140,16 @@ export class MemorySource implements Source {
 
   #numberOf(position: Position): number {
     const number = parsePosition(position)
-    if (number === null) throw new TailraceError('HISTORY_LOST', `${JSON.stringify(position)} is no position of a memory database`, { hint: 'tailrace reset' })
+    if (number === null)
+      throw new TailraceError('HISTORY_LOST', `${JSON.stringify(position)} is no position of a memory database`, { hint: 'tailrace reset' })
     return number
   }
 }
 
 function historyLost(from: Position, database: MemoryDatabase): TailraceError {
-  return new TailraceError('HISTORY_LOST', `the log of memory:${database.name} holds ${database.pruned + 1} to ${database.last}, not what follows ${from}`, { hint: 'tailrace reset' })
+  return new TailraceError(
+    'HISTORY_LOST',
+    `the log of memory:${database.name} holds ${database.pruned + 1} to ${database.last}, not what follows ${from}`,
+    { hint: 'tailrace reset' },
+  )
 }

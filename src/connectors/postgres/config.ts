@@ -11,7 +11,7 @@ export const SSL_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-f
 /** Every option of the connector, as source and as sink. */
 export const postgresConfig = z.strictObject({
   host: z.string().optional().describe('Host, several separated by commas, or a folder of unix sockets. Default: PGHOST, else localhost.'),
-  port: z.coerce.number().int().min(1).max(65535).optional().describe('Port. Default: PGPORT, else 5432.'),
+  port: z.coerce.number<number>().int().min(1).max(65535).optional().describe('Port. Default: PGPORT, else 5432.'),
   user: z.string().optional().describe('User. Default: PGUSER, else the name of the system user.'),
   password: z.string().optional().meta({ secret: true }).describe('Password. Default: PGPASSWORD, else the password file.'),
   passfile: z.string().optional().describe('Password file. Default: PGPASSFILE, else ~/.pgpass.'),
@@ -21,16 +21,17 @@ export const postgresConfig = z.strictObject({
   sslcert: z.string().optional().describe('PEM file of our client certificate. Default: PGSSLCERT.'),
   sslkey: z.string().optional().describe('PEM file of its key. Default: PGSSLKEY.'),
   applicationName: z.string().default('tailrace').describe('Name in pg_stat_activity.'),
-  connectTimeout: z.coerce.number().positive().default(10).describe('Seconds to wait for a connection.'),
-  lockTimeout: z.coerce.number().positive().default(10).describe('Seconds to wait for a lock on a table before giving up.'),
-  slot: z.string().regex(/^[a-z0-9_]{1,63}$/).optional().describe('Source: name of the replication slot. Default: tailrace_<pipeline>_<random>.'),
-  publication: z.string().min(1).max(63).optional().describe('Source: a publication that a person made, to be used as it is. Default: one of our own.'),
-  failover: z.stringbool().or(z.boolean()).default(false).describe('Source, PostgreSQL 17+: make the slot a failover slot.'),
-  heartbeat: z.coerce.number().min(0).default(0).describe('Source: seconds between heartbeat messages into the log of a quiet database; 0 = none.'),
-  chunkBytes: z.coerce.number().int().min(8192).default(32 << 20).describe('Source: target size of a snapshot chunk, in bytes of the table.'),
-  snapshotMaxAge: z.coerce.number().positive().default(86_400).describe('Source: seconds that a snapshot transaction may live before the run stops to protect the server.'),
-  retainedMax: z.coerce.number().int().min(0).default(0).describe('Source: bytes of retained log at which the run stops and says so; 0 = no limit.'),
-  schema: z.string().min(1).max(63).default('tailrace').describe('Sink: schema of our bookkeeping tables.'),
+  connectTimeout: z.coerce.number<number>().positive().default(10).meta({ unit: 's' }).describe('Seconds to wait for a connection.'),
+  lockTimeout: z.coerce.number<number>().positive().default(10).meta({ unit: 's' }).describe('Seconds to wait for a lock on a table before giving up.'),
+  slot: z.string().regex(/^[a-z0-9_]{1,63}$/).optional().meta({ role: 'source' }).describe('Source: name of the replication slot. Default: tailrace_<pipeline>_<random>.'),
+  publication: z.string().min(1).max(63).optional().meta({ role: 'source' }).describe('Source: a publication that a person made, to be used as it is. Default: one of our own.'),
+  failover: z.stringbool().or(z.boolean()).default(false).meta({ role: 'source' }).describe('Source, PostgreSQL 17+: make the slot a failover slot.'),
+  heartbeat: z.coerce.number<number>().min(0).default(0).meta({ unit: 's', role: 'source' }).describe('Source: seconds between heartbeat messages into the log of a quiet database; 0 = none.'),
+  watchInterval: z.coerce.number().positive().default(5).describe('Source: seconds between looks at what the change log does not tell: tables swapped by name, partitions attached and detached, the publication, rows rewritten in place.'),
+  chunkBytes: z.coerce.number<number>().int().min(8192).default(32 << 20).meta({ unit: 'bytes', role: 'source' }).describe('Source: target size of a snapshot chunk, in bytes of the table.'),
+  snapshotMaxAge: z.coerce.number<number>().positive().default(86_400).meta({ unit: 's', role: 'source' }).describe('Source: seconds that a snapshot transaction may live before the run stops to protect the server.'),
+  retainedMax: z.coerce.number<number>().int().min(0).default(0).meta({ unit: 'bytes', role: 'source' }).describe('Source: bytes of retained log at which the run stops and says so; 0 = no limit.'),
+  schema: z.string().min(1).max(63).default('tailrace').meta({ role: 'sink' }).describe('Sink: schema of our bookkeeping tables.'),
 })
 
 export type PostgresConfig = z.infer<typeof postgresConfig>

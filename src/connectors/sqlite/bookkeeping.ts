@@ -73,7 +73,9 @@ export function noteDropped(db: DatabaseSync, table: string, column: string): vo
 
 /** Whether the column is what the source left behind; forgets it. */
 export function takeDropped(db: DatabaseSync, table: string, column: string): boolean {
-  return Number(prepareRun(db, `DELETE FROM ${DROPPED} WHERE table_name = ? AND column_name = ?`).run(fold(table), fold(column)).changes) === 1
+  return (
+    Number(prepareRun(db, `DELETE FROM ${DROPPED} WHERE table_name = ? AND column_name = ?`).run(fold(table), fold(column)).changes) === 1
+  )
 }
 
 /** The table was dropped with all its columns. */
@@ -93,5 +95,7 @@ function checkpointOf(row: Record<string, unknown> | undefined): Checkpoint {
 
 function fenced(pipeline: string, ours: number, found: number | null): TailraceError {
   const what = found === null ? 'its bookkeeping is gone from the target' : `epoch ${found} instead of ${ours}`
-  return new TailraceError('FENCED', `pipeline ${pipeline} was taken over by another runner (${what})`, { hint: 'look for a second process of this pipeline; the later one goes on' })
+  return new TailraceError('FENCED', `pipeline ${pipeline} was taken over by another runner (${what})`, {
+    hint: 'look for a second process of this pipeline; the later one goes on',
+  })
 }

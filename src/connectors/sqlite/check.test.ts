@@ -10,14 +10,26 @@ import { loadSqlite } from './database.ts'
 import { openSink, query, type OpenOptions } from './test-data/open-sink.ts'
 
 const signal = new AbortController().signal
-const things = schemaOf({ name: 'things', columns: [{ name: 'id', type: { kind: 'int64' } }, { name: 'v', type: { kind: 'string' } }], key: ['id'] })
+const things = schemaOf({
+  name: 'things',
+  columns: [
+    { name: 'id', type: { kind: 'int64' } },
+    { name: 'v', type: { kind: 'string' } },
+  ],
+  key: ['id'],
+})
 
-async function check(path: string, tables: readonly SinkTable[] = [sinkTable(things)], options: OpenOptions = {}): Promise<readonly Problem[]> {
+async function check(
+  path: string,
+  tables: readonly SinkTable[] = [sinkTable(things)],
+  options: OpenOptions = {},
+): Promise<readonly Problem[]> {
   await using sink = openSink(path, options)
   return await sink.check(tables, signal)
 }
 
-const shown = (problems: readonly Problem[]): string[] => problems.map((problem) => `${problem.severity} ${problem.code}: ${problem.message}`)
+const shown = (problems: readonly Problem[]): string[] =>
+  problems.map((problem) => `${problem.severity} ${problem.code}: ${problem.message}`)
 
 describe('check of the SQLite sink', () => {
   it('finds nothing wrong with a new file, and makes none', async () => {
@@ -41,7 +53,10 @@ describe('check of the SQLite sink', () => {
     wide.exec("PRAGMA encoding = 'UTF-16le'; CREATE TABLE x (a)")
     wide.close()
     const found = await Promise.all(['d.db', 'text.db', 'wide.db'].map((name) => check(folder.join(name))))
-    assert.deepEqual(found.map((problems) => problems[0]?.code), ['CONFIG', 'CONFIG', 'SCHEMA_UNSUPPORTED'])
+    assert.deepEqual(
+      found.map((problems) => problems[0]?.code),
+      ['CONFIG', 'CONFIG', 'SCHEMA_UNSUPPORTED'],
+    )
   })
 
   it('refuses what this user may not write', { skip: getuid?.() === 0 ? 'root may write everywhere' : false }, async () => {
@@ -52,9 +67,26 @@ describe('check of the SQLite sink', () => {
 
   it('CASE 30: names that SQLite does not tell apart, or keeps for itself', async () => {
     await using folder = await tempFolder()
-    const named = (name: string, namespace: string): SinkTable => ({ ...sinkTable(schemaOf({ name, namespace, columns: [{ name: 'id', type: { kind: 'int64' } }], key: ['id'] })), target: { namespace, name } })
-    const columns = schemaOf({ name: 'cols', columns: [{ name: 'id', type: { kind: 'int64' } }, { name: 'Name', type: { kind: 'string' } }, { name: 'name', type: { kind: 'string' } }], key: ['id'] })
-    const problems = await check(folder.join('t.db'), [named('Users', 'public'), named('users', 'public'), named('users', 'hr'), named('sqlite_x', 'public'), sinkTable(columns)])
+    const named = (name: string, namespace: string): SinkTable => ({
+      ...sinkTable(schemaOf({ name, namespace, columns: [{ name: 'id', type: { kind: 'int64' } }], key: ['id'] })),
+      target: { namespace, name },
+    })
+    const columns = schemaOf({
+      name: 'cols',
+      columns: [
+        { name: 'id', type: { kind: 'int64' } },
+        { name: 'Name', type: { kind: 'string' } },
+        { name: 'name', type: { kind: 'string' } },
+      ],
+      key: ['id'],
+    })
+    const problems = await check(folder.join('t.db'), [
+      named('Users', 'public'),
+      named('users', 'public'),
+      named('users', 'hr'),
+      named('sqlite_x', 'public'),
+      sinkTable(columns),
+    ])
     assert.deepEqual(shown(problems), [
       'error CONFIG: tables public."Users" and public.users would both become users',
       'error SCHEMA_UNSUPPORTED: table name sqlite_x is reserved in SQLite or by Tailrace',
@@ -64,16 +96,29 @@ describe('check of the SQLite sink', () => {
 
   it('a column of the name that marks deletes is in the way of soft deletes only', async () => {
     await using folder = await tempFolder()
-    const marked = sinkTable(schemaOf({ name: 'm', columns: [{ name: 'id', type: { kind: 'int64' } }, { name: '_deleted', type: { kind: 'boolean' } }], key: ['id'] }))
+    const marked = sinkTable(
+      schemaOf({
+        name: 'm',
+        columns: [
+          { name: 'id', type: { kind: 'int64' } },
+          { name: '_deleted', type: { kind: 'boolean' } },
+        ],
+        key: ['id'],
+      }),
+    )
     assert.deepEqual(await check(folder.join('t.db'), [marked]), [])
     assert.equal((await check(folder.join('t.db'), [marked], { deletes: 'soft' }))[0]?.severity, 'error')
   })
 
   it('a table without a key is slow; one that hides the rowid cannot be followed', async () => {
     await using folder = await tempFolder()
-    const keyless = (...names: string[]): SinkTable => sinkTable(schemaOf({ name: names[0]!, columns: names.map((name) => ({ name, type: { kind: 'string' } })) }))
+    const keyless = (...names: string[]): SinkTable =>
+      sinkTable(schemaOf({ name: names[0]!, columns: names.map((name) => ({ name, type: { kind: 'string' } })) }))
     const problems = await check(folder.join('t.db'), [keyless('a'), keyless('rowid', 'oid', '_ROWID_')])
-    assert.deepEqual(problems.map((problem) => problem.severity), ['warning', 'error'])
+    assert.deepEqual(
+      problems.map((problem) => problem.severity),
+      ['warning', 'error'],
+    )
   })
 
   it('a column of somebody else that would change values is told', async () => {
@@ -100,7 +145,14 @@ describe('tables and indexes of the SQLite sink', () => {
     await using folder = await tempFolder()
     await using sink = openSink(folder.join('t.db'), { deletes: 'soft', config: { indexes: 'plain' } })
     const index = { name: 'things_v', unique: true, primary: false, deferrable: false, columns: ['v'], definition: 'USING btree (v)' }
-    const lines = schemaOf({ name: 'lines', columns: [{ name: 'v', type: { kind: 'string' } }, { name: 'n', type: { kind: 'int32' } }], key: ['v', 'n'] })
+    const lines = schemaOf({
+      name: 'lines',
+      columns: [
+        { name: 'v', type: { kind: 'string' } },
+        { name: 'n', type: { kind: 'int32' } },
+      ],
+      key: ['v', 'n'],
+    })
     assert.deepEqual(sink.describeSchema(sinkTable({ ...things, indexes: [index] })), [
       'CREATE TABLE "things" ("id" INTEGER PRIMARY KEY, "v" TEXT, "_deleted" INTEGER NOT NULL DEFAULT 0) STRICT',
       'CREATE INDEX "things_things_v" ON "things" ("v")',
@@ -114,10 +166,26 @@ describe('tables and indexes of the SQLite sink', () => {
   it('seal makes the indexes once; the key of text is indexed before its first change', async () => {
     await using folder = await tempFolder()
     const path = folder.join('t.db')
-    const table = sinkTable(schemaOf({ name: 'words', columns: [{ name: 'w', type: { kind: 'string' } }, { name: 'v', type: { kind: 'string' } }], key: ['w'] }))
-    const sealed = { ...table, schema: { ...table.schema, indexes: [{ name: 'words_v', unique: true, primary: false, deferrable: false, columns: ['v'], definition: '' }] } }
+    const table = sinkTable(
+      schemaOf({
+        name: 'words',
+        columns: [
+          { name: 'w', type: { kind: 'string' } },
+          { name: 'v', type: { kind: 'string' } },
+        ],
+        key: ['w'],
+      }),
+    )
+    const sealed = {
+      ...table,
+      schema: {
+        ...table.schema,
+        indexes: [{ name: 'words_v', unique: true, primary: false, deferrable: false, columns: ['v'], definition: '' }],
+      },
+    }
     await using sink = openSink(path, { config: { indexes: 'plain' } })
-    const indexes = (): unknown[] => query(path, "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'words' ORDER BY 1").map((row) => row['name'])
+    const indexes = (): unknown[] =>
+      query(path, "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'words' ORDER BY 1").map((row) => row['name'])
     await sink.checkpoints.claim(signal)
     await sink.applySchema(table, null, signal)
     assert.deepEqual(indexes(), [])

@@ -45,8 +45,19 @@ function checkNames(tables: readonly SinkTable[]): readonly Problem[] {
     const problems: Problem[] = []
     const other = seen.get(fold(name))
     seen.set(fold(name), table)
-    if (other !== undefined) problems.push(error('CONFIG', `tables ${other.id} and ${table.id} would both become ${name}`, `--map '${table.id}=another_name'`, table.id))
-    if (isReservedName(name)) problems.push(error('SCHEMA_UNSUPPORTED', `table name ${name} is reserved in SQLite or by Tailrace`, `--map '${table.id}=another_name'`, table.id))
+    if (other !== undefined)
+      problems.push(
+        error('CONFIG', `tables ${other.id} and ${table.id} would both become ${name}`, `--map '${table.id}=another_name'`, table.id),
+      )
+    if (isReservedName(name))
+      problems.push(
+        error(
+          'SCHEMA_UNSUPPORTED',
+          `table name ${name} is reserved in SQLite or by Tailrace`,
+          `--map '${table.id}=another_name'`,
+          table.id,
+        ),
+      )
     return problems
   })
 }
@@ -58,28 +69,80 @@ function checkShape(table: SinkTable, shape: Shape): readonly Problem[] {
   if (shape.softDeletes) names.push(DELETED_COLUMN)
   const twice = names.find((name, i) => names.indexOf(name) !== i)
   const exclude = (column: string): string => `--exclude '${table.id}.${column}'`
-  if (twice !== undefined) problems.push(error('SCHEMA_UNSUPPORTED', `table ${table.id} has two columns named ${twice}, which SQLite does not tell apart`, exclude(twice), table.id))
-  if (columns.length === 0) problems.push(error('SCHEMA_UNSUPPORTED', `table ${table.id} has no column that could be copied`, `--exclude '${table.id}.*'`, table.id))
-  if (columns.length > MAX_COLUMNS) problems.push(error('SCHEMA_UNSUPPORTED', `table ${table.id} has ${columns.length} columns; SQLite holds ${MAX_COLUMNS}`, '--columns names those to copy', table.id))
+  if (twice !== undefined)
+    problems.push(
+      error(
+        'SCHEMA_UNSUPPORTED',
+        `table ${table.id} has two columns named ${twice}, which SQLite does not tell apart`,
+        exclude(twice),
+        table.id,
+      ),
+    )
+  if (columns.length === 0)
+    problems.push(
+      error('SCHEMA_UNSUPPORTED', `table ${table.id} has no column that could be copied`, `--exclude '${table.id}.*'`, table.id),
+    )
+  if (columns.length > MAX_COLUMNS)
+    problems.push(
+      error(
+        'SCHEMA_UNSUPPORTED',
+        `table ${table.id} has ${columns.length} columns; SQLite holds ${MAX_COLUMNS}`,
+        '--columns names those to copy',
+        table.id,
+      ),
+    )
   for (const index of table.schema.key) {
     const column = columnAt(table.schema, index)
-    if (!isWritable(column)) problems.push(error('SCHEMA_UNSUPPORTED', `key column ${column.name} of table ${table.id} is generated, so it is not sent`, `--key '${table.id}=…'`, table.id))
+    if (!isWritable(column))
+      problems.push(
+        error(
+          'SCHEMA_UNSUPPORTED',
+          `key column ${column.name} of table ${table.id} is generated, so it is not sent`,
+          `--key '${table.id}=…'`,
+          table.id,
+        ),
+      )
   }
   return [...problems, ...checkKeyless(table)]
 }
 
 function checkKeyless(table: SinkTable): readonly Problem[] {
   if (table.schema.key.length > 0) return []
-  if (rowidName(table.schema) === null) return [error('SCHEMA_UNSUPPORTED', `table ${table.id} has no key, and columns hide every name of SQLite's rowid`, `--key '${table.id}=…'`, table.id)]
-  return [warning('SCHEMA_UNSUPPORTED', `table ${table.id} has no key: each update and delete searches a row that is equal in all columns`, `--key '${table.id}=…' names a unique key`, table.id)]
+  if (rowidName(table.schema) === null)
+    return [
+      error(
+        'SCHEMA_UNSUPPORTED',
+        `table ${table.id} has no key, and columns hide every name of SQLite's rowid`,
+        `--key '${table.id}=…'`,
+        table.id,
+      ),
+    ]
+  return [
+    warning(
+      'SCHEMA_UNSUPPORTED',
+      `table ${table.id} has no key: each update and delete searches a row that is equal in all columns`,
+      `--key '${table.id}=…' names a unique key`,
+      table.id,
+    ),
+  ]
 }
 
 function checkPlace(path: string): readonly Problem[] {
   const folder = dirname(resolve(path))
   if (!isAllowed(folder, constants.F_OK)) return [error('ENVIRONMENT', `folder ${folder} does not exist`, `mkdir -p ${folder}`, 'path')]
   // The write-ahead log and its index are made beside the file.
-  if (!isAllowed(folder, constants.W_OK | constants.X_OK)) return [error('NOT_ALLOWED', `folder ${folder} cannot be written by this user`, `let this user write in ${folder}`, 'path')]
-  const network = NETWORK_FILE_SYSTEMS.has(statfsSync(folder).type) ? [warning('ENVIRONMENT', `${folder} lies on a network file system, where SQLite cannot share a write-ahead log`, 'put the file on a local disk', 'path')] : []
+  if (!isAllowed(folder, constants.W_OK | constants.X_OK))
+    return [error('NOT_ALLOWED', `folder ${folder} cannot be written by this user`, `let this user write in ${folder}`, 'path')]
+  const network = NETWORK_FILE_SYSTEMS.has(statfsSync(folder).type)
+    ? [
+        warning(
+          'ENVIRONMENT',
+          `${folder} lies on a network file system, where SQLite cannot share a write-ahead log`,
+          'put the file on a local disk',
+          'path',
+        ),
+      ]
+    : []
   return [...network, ...checkFile(path)]
 }
 
@@ -87,7 +150,8 @@ function checkFile(path: string): readonly Problem[] {
   const stat = statSync(path, { throwIfNoEntry: false })
   if (stat === undefined) return []
   if (!stat.isFile()) return [error('CONFIG', `${path} is no file`, 'name a file: sqlite:///folder/file.db', 'path')]
-  if (!isAllowed(path, constants.R_OK | constants.W_OK)) return [error('NOT_ALLOWED', `${path} cannot be read and written by this user`, `let this user write ${path}`, 'path')]
+  if (!isAllowed(path, constants.R_OK | constants.W_OK))
+    return [error('NOT_ALLOWED', `${path} cannot be read and written by this user`, `let this user write ${path}`, 'path')]
   // Whether it is a database is asked of SQLite: opening and closing the file ourselves would drop the POSIX locks that
   // this process may hold on it (https://sqlite.org/howtocorrupt.html).
   return []
@@ -108,7 +172,14 @@ function checkRoom(path: string, tables: readonly SinkTable[]): readonly Problem
   const { bavail, bsize } = statfsSync(dirname(resolve(path)))
   const free = bavail * bsize
   if (needed <= free) return []
-  return [warning('ENVIRONMENT', `the tables hold about ${megabytes(needed)} MB, the disk of ${path} has ${megabytes(free)} MB free`, 'make room, or name a file on another disk', 'path')]
+  return [
+    warning(
+      'ENVIRONMENT',
+      `the tables hold about ${megabytes(needed)} MB, the disk of ${path} has ${megabytes(free)} MB free`,
+      'make room, or name a file on another disk',
+      'path',
+    ),
+  ]
 }
 
 function megabytes(bytes: number): number {
@@ -131,14 +202,26 @@ function checkContents(setup: WorkerSetup, shape: Shape, tables: readonly SinkTa
 function checkDatabase(db: DatabaseSync, setup: WorkerSetup): readonly Problem[] {
   const problems: Problem[] = []
   const encoding = value(db, 'PRAGMA encoding')
-  if (encoding !== 'UTF-8') problems.push(error('SCHEMA_UNSUPPORTED', `${setup.path} is encoded in ${String(encoding)}, expected UTF-8`, 'name another file', 'path'))
+  if (encoding !== 'UTF-8')
+    problems.push(
+      error('SCHEMA_UNSUPPORTED', `${setup.path} is encoded in ${String(encoding)}, expected UTF-8`, 'name another file', 'path'),
+    )
   const holder = readHolder(db, setup.pipeline)
   if (holder !== null && isOtherLivingProcess(holder)) {
-    problems.push(warning('HELD', `process ${holder} ran this pipeline last and still lives; it will be fenced off by the next start`, 'end it first'))
+    problems.push(
+      warning('HELD', `process ${holder} ran this pipeline last and still lives; it will be fenced off by the next start`, 'end it first'),
+    )
   }
   const log = statSync(`${setup.path}-wal`, { throwIfNoEntry: false })?.size ?? 0
   if (log > setup.config.walLimitMegabytes * 1024 * 1024) {
-    problems.push(warning('ENVIRONMENT', `the write-ahead log of ${setup.path} has grown to ${megabytes(log)} MB because readers never pause`, 'end long-running readers, or let them pause now and then', 'path'))
+    problems.push(
+      warning(
+        'ENVIRONMENT',
+        `the write-ahead log of ${setup.path} has grown to ${megabytes(log)} MB because readers never pause`,
+        'end long-running readers, or let them pause now and then',
+        'path',
+      ),
+    )
   }
   return problems
 }
@@ -151,8 +234,8 @@ function isOtherLivingProcess(holder: string): boolean {
   try {
     process.kill(pid, 0)
     return true
-  } catch {
-    return false
+  } catch (thrown) {
+    return thrown instanceof Error && 'code' in thrown && thrown.code === 'EPERM'
   }
 }
 
@@ -160,8 +243,24 @@ function checkExisting(db: DatabaseSync, shape: Shape, tables: readonly SinkTabl
   return tables.flatMap((table) => {
     const found = readTable(db, tableName(table.target))
     if (found === null) return []
-    if (found.kind !== 'table') return [error('SCHEMA_UNSUPPORTED', `${found.name} is a ${found.kind} in the target, expected a table`, `--map '${table.id}=another_name'`, table.id)]
-    if (found.withoutRowid && table.schema.key.length === 0) return [error('SCHEMA_UNSUPPORTED', `target table ${found.name} is WITHOUT ROWID and table ${table.id} has no key`, '--if-exists replace', table.id)]
+    if (found.kind !== 'table')
+      return [
+        error(
+          'SCHEMA_UNSUPPORTED',
+          `${found.name} is a ${found.kind} in the target, expected a table`,
+          `--map '${table.id}=another_name'`,
+          table.id,
+        ),
+      ]
+    if (found.withoutRowid && table.schema.key.length === 0)
+      return [
+        error(
+          'SCHEMA_UNSUPPORTED',
+          `target table ${found.name} is WITHOUT ROWID and table ${table.id} has no key`,
+          '--if-exists replace',
+          table.id,
+        ),
+      ]
     return checkColumns(found, table, shape)
   })
 }
@@ -174,8 +273,10 @@ function checkColumns(found: ExistingTable, table: SinkTable, shape: Shape): rea
     const fit = existing.generated ? 'no' : takes(existing, found.strict, declared)
     const is = `column ${column.name} of target table ${found.name} is declared ${existing.declared === '' ? 'without type' : existing.declared}, expected ${declared}`
     // Not an error here: the table may be about to be replaced. `applySchema` refuses it where it is not.
-    if (fit === 'no') return [warning('SCHEMA_UNSUPPORTED', `${is}: it would change values`, '`--if-exists replace` makes the table anew', table.id)]
-    if (fit === 'nearly') return [warning('SCHEMA_UNSUPPORTED', `${is}: -0.0 becomes 0.0`, '`--if-exists replace` makes the table anew', table.id)]
+    if (fit === 'no')
+      return [warning('SCHEMA_UNSUPPORTED', `${is}: it would change values`, '`--if-exists replace` makes the table anew', table.id)]
+    if (fit === 'nearly')
+      return [warning('SCHEMA_UNSUPPORTED', `${is}: -0.0 becomes 0.0`, '`--if-exists replace` makes the table anew', table.id)]
     return []
   })
 }

@@ -6,12 +6,36 @@ import { filePathOf } from '../../sdk/uri.ts'
 /** Every option of the connector. */
 export const sqliteConfig = z.strictObject({
   path: z.string().min(1).describe('The database file. It is made where it is missing; its folder is not.'),
-  cacheMegabytes: z.coerce.number().positive().max(65_536).default(32).describe('Memory for pages. More of it makes scattered updates of a large table cheaper.'),
-  walAutocheckpoint: z.coerce.number().int().min(100).default(20_000).describe('Pages of write-ahead log after which it is copied into the file.'),
-  walLimitMegabytes: z.coerce.number().positive().default(256).describe('Size of the write-ahead log above which it is emptied by force between two batches, and reported where readers prevent that.'),
+  cacheMegabytes: z.coerce
+    .number()
+    .positive()
+    .max(65_536)
+    .default(32)
+    .describe('Memory for pages. More of it makes scattered updates of a large table cheaper.'),
+  walAutocheckpoint: z.coerce
+    .number()
+    .int()
+    .min(100)
+    .default(20_000)
+    .describe('Pages of write-ahead log after which it is copied into the file.'),
+  walLimitMegabytes: z.coerce
+    .number()
+    .positive()
+    .default(256)
+    .describe(
+      'Size of the write-ahead log above which it is emptied by force between two batches, and reported where readers prevent that.',
+    ),
   busyTimeout: z.coerce.number().positive().default(5).describe("Seconds to wait for another process's transaction."),
-  decimals: z.enum(['text', 'real']).default('text').describe('How decimals are stored: `text` is exact, `real` can be computed with but rounds to 15-17 digits.'),
-  indexes: z.enum(['none', 'plain']).default('none').describe('`plain`: after the snapshot, make the indexes of the source that consist of columns only (never unique ones). The index of the key is always made.'),
+  decimals: z
+    .enum(['text', 'real'])
+    .default('text')
+    .describe('How decimals are stored: `text` is exact, `real` can be computed with but rounds to 15-17 digits.'),
+  indexes: z
+    .enum(['none', 'plain'])
+    .default('none')
+    .describe(
+      '`plain`: after the snapshot, make the indexes of the source that consist of columns only (never unique ones). The index of the key is always made.',
+    ),
 })
 
 export type SqliteConfig = z.infer<typeof sqliteConfig>

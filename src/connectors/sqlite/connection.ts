@@ -154,10 +154,15 @@ export class Connection {
 }
 
 function replaced(path: string): TailraceError {
-  return new TailraceError('ENVIRONMENT', `${path} was removed or replaced while it was written to`, { hint: 'put the file back, or start over with `tailrace reset`' })
+  return new TailraceError('ENVIRONMENT', `${path} was removed or replaced while it was written to`, {
+    hint: 'put the file back, or start over with `tailrace reset`',
+  })
 }
 
 function held(path: string, holder: string | null, cause: unknown): TailraceError {
   const by = holder === null ? 'another process' : `another process, perhaps the runner ${holder}`
-  return new TailraceError('HELD', `${path} is being written to by ${by}`, { hint: 'end that process, or wait longer with --busy-timeout', cause })
+  return new TailraceError('HELD', `${path} is being written to by ${by}`, {
+    hint: 'end that process, or wait longer with --busy-timeout',
+    cause,
+  })
 }

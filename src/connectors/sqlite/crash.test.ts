@@ -5,9 +5,12 @@ import { createInterface } from 'node:readline'
 import { it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { tempFolder } from '../../testing/temp-folder.ts'
+import { latest, left, right } from './test-data/crash-child.ts'
 import { query } from './test-data/open-sink.ts'
 
-const CHILD = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './test-data/crash-child.ts' : './test-data/crash-child.js', import.meta.url))
+const CHILD = fileURLToPath(
+  new URL(import.meta.url.endsWith('.ts') ? './test-data/crash-child.ts' : './test-data/crash-child.js', import.meta.url),
+)
 const KILLS = 10
 
 interface Life {
@@ -36,7 +39,10 @@ async function liveUntilKilled(path: string, acks: number): Promise<Life> {
 function expectWhole(path: string): number {
   const position = String(query(path, 'SELECT position FROM tailrace_checkpoints')[0]?.['position'])
   const stored = Number(position.slice(position.indexOf(':') + 1))
-  const [row] = query(path, 'SELECT (SELECT count(*) FROM left_rows) AS l, (SELECT max(n) FROM left_rows) AS lmax, (SELECT count(*) FROM right_rows) AS r, (SELECT n FROM latest) AS n')
+  const [row] = query(
+    path,
+    `SELECT (SELECT count(*) FROM ${left.name}) AS l, (SELECT max(n) FROM ${left.name}) AS lmax, (SELECT count(*) FROM ${right.name}) AS r, (SELECT n FROM ${latest.name}) AS n`,
+  )
   assert.deepEqual({ ...row }, { l: BigInt(3 * stored), lmax: BigInt(stored), r: BigInt(stored), n: BigInt(stored) })
   assert.equal(query(path, 'PRAGMA integrity_check')[0]?.['integrity_check'], 'ok')
   return stored

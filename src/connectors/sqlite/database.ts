@@ -1,10 +1,11 @@
+import type * as Sqlite from 'node:sqlite'
 import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from 'node:sqlite'
 import { statSync } from 'node:fs'
 import { TailraceError } from '../../sdk/errors.ts'
 import type { SqliteConfig } from './config.ts'
 
 /** node:sqlite without its ExperimentalWarning (Node 22): a person can do nothing about it. */
-export function loadSqlite(): typeof import('node:sqlite') {
+export function loadSqlite(): typeof Sqlite {
   const emitWarning = process.emitWarning
   process.emitWarning = () => {}
   try {
@@ -31,7 +32,9 @@ function prepareWriter(db: DatabaseSync, config: SqliteConfig): void {
   db.exec(`PRAGMA busy_timeout = ${Math.round(config.busyTimeout * 1000)}`)
   const mode = value(db, 'PRAGMA journal_mode = WAL')
   if (mode !== 'wal') {
-    throw new TailraceError('ENVIRONMENT', `the database stays in journal mode ${String(mode)}, expected wal`, { hint: 'put the file on a local file system, which write-ahead logging needs' })
+    throw new TailraceError('ENVIRONMENT', `the database stays in journal mode ${String(mode)}, expected wal`, {
+      hint: 'put the file on a local file system, which write-ahead logging needs',
+    })
   }
   // FULL is what "resolves = durable" means (TRAP 44, Invariant 1). Foreign keys: the source has checked them already, and
   // within a transaction they need not hold (TRAP 39).
@@ -39,7 +42,10 @@ function prepareWriter(db: DatabaseSync, config: SqliteConfig): void {
   db.exec(`PRAGMA cache_size = ${-Math.round(config.cacheMegabytes * 1024)}; PRAGMA wal_autocheckpoint = ${config.walAutocheckpoint}`)
   const encoding = value(db, 'PRAGMA encoding')
   // Text is bound as UTF-8 bytes and cast: in a UTF-16 file the same bytes would be other letters.
-  if (encoding !== 'UTF-8') throw new TailraceError('SCHEMA_UNSUPPORTED', `the database is encoded in ${String(encoding)}, expected UTF-8`, { hint: 'name another file' })
+  if (encoding !== 'UTF-8')
+    throw new TailraceError('SCHEMA_UNSUPPORTED', `the database is encoded in ${String(encoding)}, expected UTF-8`, {
+      hint: 'name another file',
+    })
 }
 
 /**

@@ -33,7 +33,9 @@ export function rowidKey(schema: TableSchema): Column | null {
  */
 export function createTable(name: string, schema: TableSchema, shape: Shape): string {
   const key = rowidKey(schema)
-  const columns = writableColumns(schema).map((column) => `${quote(column.name)} ${sqliteType(column.type, shape.decimals).declared}${column === key ? ' PRIMARY KEY' : ''}`)
+  const columns = writableColumns(schema).map(
+    (column) => `${quote(column.name)} ${sqliteType(column.type, shape.decimals).declared}${column === key ? ' PRIMARY KEY' : ''}`,
+  )
   if (shape.softDeletes) columns.push(deletedColumn())
   return `CREATE TABLE ${quote(name)} (${columns.join(', ')}) STRICT`
 }
@@ -66,7 +68,10 @@ function searchColumns(schema: TableSchema): readonly Column[] {
 }
 
 /** The source's indexes as far as they are made of columns only; unique ones lose that: within a transaction it need not hold. */
-export function plainIndexes(name: string, schema: TableSchema): readonly { readonly name: string; readonly columns: readonly string[]; readonly sql: string }[] {
+export function plainIndexes(
+  name: string,
+  schema: TableSchema,
+): readonly { readonly name: string; readonly columns: readonly string[]; readonly sql: string }[] {
   const present = new Set(writableColumns(schema).map((column) => column.name))
   return schema.indexes.flatMap((index) => {
     const { columns } = index
@@ -101,7 +106,11 @@ export interface ExistingTable {
 
 /** What stands at a name now; null: nothing. */
 export function readTable(db: DatabaseSync, name: string): ExistingTable | null {
-  const found = rows(db, "SELECT name, type, strict, wr FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE AND type <> 'shadow'", name)[0]
+  const found = rows(
+    db,
+    "SELECT name, type, strict, wr FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE AND type <> 'shadow'",
+    name,
+  )[0]
   if (found === undefined) return null
   const columns = rows(db, 'SELECT name, type, pk, hidden FROM pragma_table_xinfo(?)', name)
   return {
@@ -109,7 +118,12 @@ export function readTable(db: DatabaseSync, name: string): ExistingTable | null 
     kind: found['type'] === 'view' ? 'view' : found['type'] === 'virtual' ? 'virtual' : 'table',
     strict: found['strict'] === 1,
     withoutRowid: found['wr'] === 1,
-    columns: columns.map((column) => ({ name: String(column['name']), declared: String(column['type']), key: Number(column['pk']), generated: Number(column['hidden']) > 1 })),
+    columns: columns.map((column) => ({
+      name: String(column['name']),
+      declared: String(column['type']),
+      key: Number(column['pk']),
+      generated: Number(column['hidden']) > 1,
+    })),
   }
 }
 
@@ -154,7 +168,10 @@ export function takes(column: ExistingColumn, strict: boolean, wanted: DeclaredT
 }
 
 /** Indexes of a table: name, columns in order (null: not plain columns), unique. */
-export function readIndexes(db: DatabaseSync, table: string): readonly { readonly name: string; readonly unique: boolean; readonly columns: readonly string[] | null }[] {
+export function readIndexes(
+  db: DatabaseSync,
+  table: string,
+): readonly { readonly name: string; readonly unique: boolean; readonly columns: readonly string[] | null }[] {
   return rows(db, 'SELECT name, "unique", partial FROM pragma_index_list(?)', table).map((index) => {
     const names = rows(db, 'SELECT name FROM pragma_index_info(?) ORDER BY seqno', String(index['name'])).map((column) => column['name'])
     const plain = index['partial'] === 0 && names.every((name) => typeof name === 'string')
@@ -168,7 +185,10 @@ export function hasKeyIndex(db: DatabaseSync, name: string, schema: TableSchema)
   if (schema.key.length === 0) return indexes.some((index) => fold(index.name) === fold(keyIndexName(name)))
   const key = new Set(schema.key.map((index) => fold(columnAt(schema, index).name)))
   if (isRowid(readTable(db, name), key)) return true
-  return indexes.some((index) => index.unique && index.columns !== null && index.columns.length === key.size && index.columns.every((column) => key.has(fold(column))))
+  return indexes.some(
+    (index) =>
+      index.unique && index.columns !== null && index.columns.length === key.size && index.columns.every((column) => key.has(fold(column))),
+  )
 }
 
 function isRowid(table: ExistingTable | null, key: ReadonlySet<string>): boolean {

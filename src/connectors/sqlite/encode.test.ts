@@ -15,21 +15,36 @@ const isRejected = (error: unknown): boolean => error instanceof TailraceError &
 
 describe('cells of SQLite', () => {
   it('integers up to 15 digits are numbers, longer ones their text', () => {
-    assert.deepEqual(['0', '7', '-7', '999999999999999', '-999999999999999'].map((text) => encode(Encoding.integer, text)), [0, 7, -7, 999999999999999, -999999999999999])
-    assert.deepEqual(['9007199254740993', '-9223372036854775808', '9223372036854775807'].map((text) => encode(Encoding.integer, text)), ['9007199254740993', '-9223372036854775808', '9223372036854775807'])
+    assert.deepEqual(
+      ['0', '7', '-7', '999999999999999', '-999999999999999'].map((text) => encode(Encoding.integer, text)),
+      [0, 7, -7, 999999999999999, -999999999999999],
+    )
+    assert.deepEqual(
+      ['9007199254740993', '-9223372036854775808', '9223372036854775807'].map((text) => encode(Encoding.integer, text)),
+      ['9007199254740993', '-9223372036854775808', '9223372036854775807'],
+    )
   })
 
   it('what is no integer goes on as text, for the STRICT column to refuse', () => {
-    assert.deepEqual(['', '-', '1.5', 'abc'].map((text) => encode(Encoding.integer, text)), ['', '-', '1.5', 'abc'])
+    assert.deepEqual(
+      ['', '-', '1.5', 'abc'].map((text) => encode(Encoding.integer, text)),
+      ['', '-', '1.5', 'abc'],
+    )
   })
 
   it('unsigned integers past 2^63 are text, others integers', () => {
-    assert.deepEqual(['0', '9223372036854775807', '9223372036854775808', '18446744073709551615'].map((text) => encode(Encoding.unsigned, text)), [0n, 9223372036854775807n, '9223372036854775808', '18446744073709551615'])
+    assert.deepEqual(
+      ['0', '9223372036854775807', '9223372036854775808', '18446744073709551615'].map((text) => encode(Encoding.unsigned, text)),
+      [0n, 9223372036854775807n, '9223372036854775808', '18446744073709551615'],
+    )
     assert.throws(() => encode(Encoding.unsigned, '-1'), isRejected)
   })
 
   it('floats keep -0, infinities and NaN; what is no number is refused, never null', () => {
-    assert.deepEqual(['1.5', 'Infinity', '-Infinity', 'NaN', '5e-324'].map((text) => encode(Encoding.float, text)), [1.5, Infinity, -Infinity, 'NaN', 5e-324])
+    assert.deepEqual(
+      ['1.5', 'Infinity', '-Infinity', 'NaN', '5e-324'].map((text) => encode(Encoding.float, text)),
+      [1.5, Infinity, -Infinity, 'NaN', 5e-324],
+    )
     assert.ok(Object.is(encode(Encoding.float, '-0'), -0))
     assert.throws(() => encode(Encoding.float, 'abc'), isRejected)
     assert.throws(() => encode(Encoding.float, ''), isRejected)
@@ -48,10 +63,19 @@ describe('cells of SQLite', () => {
   })
 
   it("timestamps that RFC 3339 cannot carry stay the source's own text", () => {
-    for (const text of ['infinity', '-infinity', '0044-03-15 12:00:00+00 BC', '12024-01-01 00:00:00+00', '2024-02-29 12:34:56+02', '2024-02-29 12:34:56.1234567+00', '']) {
+    for (const text of [
+      'infinity',
+      '-infinity',
+      '0044-03-15 12:00:00+00 BC',
+      '12024-01-01 00:00:00+00',
+      '2024-02-29 12:34:56+02',
+      '2024-02-29 12:34:56.1234567+00',
+      '',
+    ]) {
       assert.equal(encode(Encoding.timestamptz, text), text)
     }
-    for (const text of ['0044-03-15 12:00:00 BC', '12024-01-01 00:00:00', '2024-02-29 12:34:56+00']) assert.equal(encode(Encoding.timestamp, text), text)
+    for (const text of ['0044-03-15 12:00:00 BC', '12024-01-01 00:00:00', '2024-02-29 12:34:56+00'])
+      assert.equal(encode(Encoding.timestamp, text), text)
   })
 
   it('many timestamps at once do not overwrite each other', () => {
@@ -69,7 +93,10 @@ describe('cells of SQLite', () => {
   })
 
   it('booleans are 1 and 0', () => {
-    assert.deepEqual(['t', 'f', 'true', 'false'].map((text) => encode(Encoding.boolean, text)), [1, 0, 1, 0])
+    assert.deepEqual(
+      ['t', 'f', 'true', 'false'].map((text) => encode(Encoding.boolean, text)),
+      [1, 0, 1, 0],
+    )
     assert.throws(() => encode(Encoding.boolean, ''), isRejected)
     assert.throws(() => encode(Encoding.boolean, '2'), isRejected)
   })

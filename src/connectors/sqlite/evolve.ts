@@ -7,7 +7,20 @@ import { evolutionSteps, type EvolutionStep } from '../../sdk/sql/evolve.ts'
 import { quoteIdentifier as quote } from '../../sdk/sql/identifiers.ts'
 import { noteDropped, takeDropped } from './bookkeeping.ts'
 import { prepareRun } from './database.ts'
-import { affinity, deletedColumn, findColumn, hasColumn, keyIndexName, literal, readIndexes, readTable, takes, writableColumns, type ExistingTable, type Shape } from './ddl.ts'
+import {
+  affinity,
+  deletedColumn,
+  findColumn,
+  hasColumn,
+  keyIndexName,
+  literal,
+  readIndexes,
+  readTable,
+  takes,
+  writableColumns,
+  type ExistingTable,
+  type Shape,
+} from './ddl.ts'
 import { CellEncoder, isTextEncoding, placeholder } from './encode.ts'
 import { fold } from './identifiers.ts'
 import { rebuildTable } from './rebuild.ts'
@@ -29,8 +42,13 @@ export interface Evolution {
 export function evolveTable(db: DatabaseSync, evolution: Evolution): void {
   const { name, previous, schema } = evolution
   const steps = previous === null ? [] : evolutionSteps(previous, schema, evolution.changes)
-  for (const step of steps) if (step.kind === 'drop' && hasColumn(existing(db, name), step.column.name)) noteDropped(db, name, step.column.name)
-  renameColumns(db, name, steps.filter((step) => step.kind === 'rename'))
+  for (const step of steps)
+    if (step.kind === 'drop' && hasColumn(existing(db, name), step.column.name)) noteDropped(db, name, step.column.name)
+  renameColumns(
+    db,
+    name,
+    steps.filter((step) => step.kind === 'rename'),
+  )
   addColumns(db, evolution, new Set(steps.flatMap((step) => (step.kind === 'add' ? [step.column.name] : []))))
   rebuildIfNeeded(db, evolution, steps)
   refuseMisfits(existing(db, name), evolution)
@@ -51,7 +69,11 @@ export function changesByNumber(previous: TableSchema | null, next: TableSchema)
 
 function existing(db: DatabaseSync, name: string): ExistingTable {
   const table = readTable(db, name)
-  if (table === null) throw new TailraceError('SCHEMA_CHANGED', `target table ${name} is gone`, { hint: 'start over with `tailrace reset`, or `tailrace resnapshot` the table', path: name })
+  if (table === null)
+    throw new TailraceError('SCHEMA_CHANGED', `target table ${name} is gone`, {
+      hint: 'start over with `tailrace reset`, or `tailrace resnapshot` the table',
+      path: name,
+    })
   return table
 }
 
@@ -84,10 +106,12 @@ function setAside(db: DatabaseSync, name: string, column: string): void {
 
 function addColumns(db: DatabaseSync, { name, schema, shape }: Evolution, added: ReadonlySet<string>): void {
   for (const column of writableColumns(schema)) {
-    if (added.has(column.name) && hasColumn(existing(db, name), column.name) && takeDropped(db, name, column.name)) setAside(db, name, column.name)
+    if (added.has(column.name) && hasColumn(existing(db, name), column.name) && takeDropped(db, name, column.name))
+      setAside(db, name, column.name)
     if (!hasColumn(existing(db, name), column.name)) addColumn(db, name, column, shape)
   }
-  if (shape.softDeletes && !hasColumn(existing(db, name), DELETED_COLUMN)) db.exec(`ALTER TABLE ${quote(name)} ADD COLUMN ${deletedColumn()}`)
+  if (shape.softDeletes && !hasColumn(existing(db, name), DELETED_COLUMN))
+    db.exec(`ALTER TABLE ${quote(name)} ADD COLUMN ${deletedColumn()}`)
 }
 
 /** Rows written before show the source's `missing` value (TRAP 46): as a DEFAULT, which touches no row. */
@@ -97,8 +121,11 @@ function addColumn(db: DatabaseSync, name: string, column: Column, shape: Shape)
   const missing = bytes === null ? null : new CellEncoder().encode(type.encoding, bytes, 0, bytes.length)
   // Floats are written row by row: a literal might be read as the neighbouring double, and -0.0 as 0.
   const byDefault = missing !== null && type.encoding !== Encoding.float
-  db.exec(`ALTER TABLE ${quote(name)} ADD COLUMN ${quote(column.name)} ${type.declared}${byDefault ? ` DEFAULT ${literal(missing, isTextEncoding(type.encoding))}` : ''}`)
-  if (missing !== null && !byDefault) prepareRun(db, `UPDATE ${quote(name)} SET ${quote(column.name)} = ${placeholder(type.encoding)}`).run(missing)
+  db.exec(
+    `ALTER TABLE ${quote(name)} ADD COLUMN ${quote(column.name)} ${type.declared}${byDefault ? ` DEFAULT ${literal(missing, isTextEncoding(type.encoding))}` : ''}`,
+  )
+  if (missing !== null && !byDefault)
+    prepareRun(db, `UPDATE ${quote(name)} SET ${quote(column.name)} = ${placeholder(type.encoding)}`).run(missing)
 }
 
 /** A type of another storage class, or a key that the table's own contradicts: only a new table can have those. */
@@ -135,9 +162,13 @@ function refuseMisfits(table: ExistingTable, { schema, shape }: Evolution): void
     const { declared } = sqliteType(column.type, shape.decimals)
     if (found === undefined || (!found.generated && takes(found, table.strict, declared) !== 'no')) continue
     const is = found.generated ? 'generated' : `declared ${found.declared === '' ? 'without type' : found.declared}`
-    throw new TailraceError('SCHEMA_UNSUPPORTED', `column ${column.name} of target table ${table.name} is ${is}, expected ${declared}, so it would change values`, {
-      hint: '`--if-exists replace` makes the table anew; `--map` names another one',
-      path: schema.id,
-    })
+    throw new TailraceError(
+      'SCHEMA_UNSUPPORTED',
+      `column ${column.name} of target table ${table.name} is ${is}, expected ${declared}, so it would change values`,
+      {
+        hint: '`--if-exists replace` makes the table anew; `--map` names another one',
+        path: schema.id,
+      },
+    )
   }
 }

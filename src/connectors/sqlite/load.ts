@@ -24,12 +24,19 @@ export function deleteRange(db: DatabaseSync, table: SinkTable, chunk: Chunk, sh
   const column = table.schema.columns.find((each) => each.name === range.column)
   if (column === undefined) throw new TailraceError('BUG', `table ${table.id} has no column ${range.column} to cut chunks by`)
   const { encoding } = sqliteType(column.type, shape.decimals)
-  const bounds = [bound(column.name, encoding, '>=', range.from), bound(column.name, encoding, '<', range.to)].filter((each) => each !== null)
+  const bounds = [bound(column.name, encoding, '>=', range.from), bound(column.name, encoding, '<', range.to)].filter(
+    (each) => each !== null,
+  )
   const where = bounds.length === 0 ? '' : ` WHERE ${bounds.map((each) => each.sql).join(' AND ')}`
   prepareRun(db, `DELETE FROM ${name}${where}`).run(...bounds.flatMap((each) => each.values))
 }
 
-function bound(column: string, encoding: EncodingCode, comparison: '>=' | '<', text: string | null): { sql: string; values: readonly SQLInputValue[] } | null {
+function bound(
+  column: string,
+  encoding: EncodingCode,
+  comparison: '>=' | '<',
+  text: string | null,
+): { sql: string; values: readonly SQLInputValue[] } | null {
   if (text === null) return null
   const bytes = Buffer.from(text, 'utf8')
   const value = new CellEncoder().encode(encoding, bytes, 0, bytes.length)

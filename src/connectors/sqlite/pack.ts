@@ -35,7 +35,8 @@ export class Packer {
   pack(slices: readonly Slice[]): Packed {
     const schemas: { id: number; schema: TableSchema }[] = []
     const copies = new Map<Buffer, { low: number; bytes: Uint8Array<ArrayBuffer> }>()
-    for (const [buffer, range] of ranges(slices)) copies.set(buffer, { low: range.low, bytes: new Uint8Array(buffer.subarray(range.low, range.high)) })
+    for (const [buffer, range] of ranges(slices))
+      copies.set(buffer, { low: range.low, bytes: new Uint8Array(buffer.subarray(range.low, range.high)) })
     const packed = slices.map((slice) => packSlice(slice, this.#number(slice.schema, schemas), copies.get(slice.bytes)!))
     return { slices: packed, schemas, transfer: buffersOf(packed) }
   }
@@ -103,7 +104,17 @@ function moved(starts: Int32Array, lengths: Int32Array, by: number): Int32Array<
 function buffersOf(slices: readonly PackedSlice[]): readonly ArrayBuffer[] {
   const buffers = new Set<ArrayBuffer>()
   for (const slice of slices) {
-    for (const array of [slice.bytes, slice.ops, slice.starts, slice.lengths, slice.oldKinds, slice.oldStarts, slice.oldLengths, slice.order, slice.transactions]) {
+    for (const array of [
+      slice.bytes,
+      slice.ops,
+      slice.starts,
+      slice.lengths,
+      slice.oldKinds,
+      slice.oldStarts,
+      slice.oldLengths,
+      slice.order,
+      slice.transactions,
+    ]) {
       if (array !== null) buffers.add(array.buffer)
     }
   }

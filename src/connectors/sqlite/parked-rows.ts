@@ -63,7 +63,11 @@ export class ParkedRows {
   }
 
   /** Gives a row its new values and puts it at `key`: into the table, or back to waiting when its key did not change. */
-  putBack(parked: ParkedRow, changes: readonly { readonly column: WrittenColumn; readonly value: SQLInputValue }[], waitAt: string | null): void {
+  putBack(
+    parked: ParkedRow,
+    changes: readonly { readonly column: WrittenColumn; readonly value: SQLInputValue }[],
+    waitAt: string | null,
+  ): void {
     for (const { column, value } of changes) {
       const at = parked.names.findIndex((name) => fold(name) === fold(column.name))
       parked.values[at] = asStored(value, column)
@@ -111,7 +115,8 @@ export class ParkedRows {
     return this.#statements.columns.every((column) => {
       const length = slice.oldLengths[first + column.index]!
       if (length < NULL_VALUE) return true
-      const wanted = length === NULL_VALUE ? null : this.#encoder.encode(column.encoding, slice.bytes, slice.oldStarts[first + column.index]!, length)
+      const wanted =
+        length === NULL_VALUE ? null : this.#encoder.encode(column.encoding, slice.bytes, slice.oldStarts[first + column.index]!, length)
       const at = parked.names.findIndex((name) => fold(name) === fold(column.name))
       return isSame(asStored(wanted, column), parked.values[at] ?? null)
     })

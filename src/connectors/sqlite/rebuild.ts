@@ -23,10 +23,16 @@ export interface Rebuild {
 export function rebuildTable(db: DatabaseSync, { table, schema, retyped }: Rebuild): void {
   const name = quote(table.name)
   const fresh = quote(`tailrace_new_${table.name}`)
-  const kept = rows(db, "SELECT name, sql FROM sqlite_schema WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL", table.name)
+  const kept = rows(
+    db,
+    "SELECT name, sql FROM sqlite_schema WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL",
+    table.name,
+  )
   const columns = table.columns.filter((column) => !column.generated)
   const key = rowidKey(schema)
-  const definitions = columns.map((column) => definition(column, retyped.get(fold(column.name)), key !== null && fold(key.name) === fold(column.name)))
+  const definitions = columns.map((column) =>
+    definition(column, retyped.get(fold(column.name)), key !== null && fold(key.name) === fold(column.name)),
+  )
   const values = columns.map((column) => converted(column, retyped.get(fold(column.name))))
   // Without this a view that reads the table makes the rename fail while the table is away.
   db.exec('PRAGMA legacy_alter_table = ON')

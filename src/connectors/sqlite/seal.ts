@@ -13,7 +13,9 @@ export function sealTable(db: DatabaseSync, table: SinkTable, shape: Shape): voi
   if (shape.indexes === 'none') return
   const present = readIndexes(db, name)
   for (const index of plainIndexes(name, table.schema)) {
-    const exists = present.some((each) => fold(each.name) === fold(index.name) || each.columns?.map(fold).join('\n') === index.columns.map(fold).join('\n'))
+    const exists = present.some(
+      (each) => fold(each.name) === fold(index.name) || each.columns?.map(fold).join('\n') === index.columns.map(fold).join('\n'),
+    )
     if (!exists) db.exec(index.sql)
   }
 }
@@ -26,6 +28,10 @@ export function makeKeyIndex(db: DatabaseSync, name: string, schema: TableSchema
     db.exec(sql)
   } catch (error) {
     if (!isUniqueViolation(error)) throw error
-    throw new TailraceError('SCHEMA_UNSUPPORTED', `the key of table ${schema.id} is not unique in the target`, { hint: 'name a unique key with --key, or empty the table', path: schema.id, cause: error })
+    throw new TailraceError('NOT_ACCOUNTED', `the key of table ${schema.id} is not unique in the target`, {
+      hint: 'name a unique key with --key, or empty the table',
+      path: schema.id,
+      cause: error,
+    })
   }
 }

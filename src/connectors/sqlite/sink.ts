@@ -45,7 +45,11 @@ export class SqliteSink implements Sink {
   #isLogStuck = false
 
   /** `startLink`: so that a test can end the worker. */
-  constructor(config: SqliteConfig, context: ConnectorContext, startLink: (setup: WorkerSetup) => WorkerLink = (setup) => new WorkerLink(setup)) {
+  constructor(
+    config: SqliteConfig,
+    context: ConnectorContext,
+    startLink: (setup: WorkerSetup) => WorkerLink = (setup) => new WorkerLink(setup),
+  ) {
     this.#config = config
     this.#context = context
     this.#startLink = startLink
@@ -66,10 +70,19 @@ export class SqliteSink implements Sink {
   }
 
   describeSchema(table: SinkTable): readonly string[] {
-    return describeTable(table, { decimals: this.#config.decimals, indexes: this.#config.indexes, softDeletes: this.#context.deletes === 'soft' })
+    return describeTable(table, {
+      decimals: this.#config.decimals,
+      indexes: this.#config.indexes,
+      softDeletes: this.#context.deletes === 'soft',
+    })
   }
 
-  async applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options: { readonly replace?: boolean } = {}): Promise<void> {
+  async applySchema(
+    table: SinkTable,
+    previous: SinkTable | null,
+    signal: AbortSignal,
+    options: { readonly replace?: boolean } = {},
+  ): Promise<void> {
     await this.#alone('applySchema', [table, previous, options.replace === true], signal)
     this.#tables.set(table.id, table)
   }
@@ -156,7 +169,11 @@ export class SqliteSink implements Sink {
   }
 
   /** A call with a transaction of its own. */
-  async #alone<N extends CallName>(name: N, parameters: Parameters<WorkerCalls[N]>, signal: AbortSignal): Promise<ReturnType<WorkerCalls[N]>> {
+  async #alone<N extends CallName>(
+    name: N,
+    parameters: Parameters<WorkerCalls[N]>,
+    signal: AbortSignal,
+  ): Promise<ReturnType<WorkerCalls[N]>> {
     const holder: Holder = {}
     await this.#turn.take(holder, signal)
     const settled = this.#start()
@@ -165,11 +182,19 @@ export class SqliteSink implements Sink {
     return untilAborted(settled, signal)
   }
 
-  async #call<N extends CallName>(name: N, parameters: Parameters<WorkerCalls[N]>, signal: AbortSignal): Promise<ReturnType<WorkerCalls[N]>> {
+  async #call<N extends CallName>(
+    name: N,
+    parameters: Parameters<WorkerCalls[N]>,
+    signal: AbortSignal,
+  ): Promise<ReturnType<WorkerCalls[N]>> {
     return untilAborted(this.#start().call(name, parameters), signal)
   }
 
-  async #post<N extends 'write' | 'loadFrame'>(name: N, slices: readonly Slice[], rest: Pick<PostedBatch, 'barrier' | 'position'>): Promise<ReturnType<WorkerCalls[N]>> {
+  async #post<N extends 'write' | 'loadFrame'>(
+    name: N,
+    slices: readonly Slice[],
+    rest: Pick<PostedBatch, 'barrier' | 'position'>,
+  ): Promise<ReturnType<WorkerCalls[N]>> {
     const link = this.#start()
     const { transfer, ...packed } = this.#packer.pack(slices)
     const parameters: Parameters<WorkerCalls['write' | 'loadFrame']> = [{ ...packed, ...rest }]
@@ -197,7 +222,8 @@ export class SqliteSink implements Sink {
   }
 
   #mustHave(holder: Holder): void {
-    if (!this.#turn.has(holder)) throw new TailraceError('SINK_FAILED', 'a chunk was given up because the sink recovered from a failure meanwhile')
+    if (!this.#turn.has(holder))
+      throw new TailraceError('SINK_FAILED', 'a chunk was given up because the sink recovered from a failure meanwhile')
   }
 
   #start(): WorkerLink {
@@ -220,7 +246,10 @@ export class SqliteSink implements Sink {
     const now = this.#context.clock()
     if (!log.isStuck || now - this.#warnedAt < WAL_WARNING_MS) return
     this.#warnedAt = now
-    this.#context.logger.warn('the write-ahead log grows because readers never pause', { path: this.#config.path, megabytes: Math.round(log.bytes / 1024 / 1024) })
+    this.#context.logger.warn('the write-ahead log grows because readers never pause', {
+      path: this.#config.path,
+      megabytes: Math.round(log.bytes / 1024 / 1024),
+    })
   }
 
   #logProblem(): Problem {

@@ -56,7 +56,11 @@ export function translate(error: unknown, doing: string, table: string | null = 
   const where = table === null ? '' : ` of table ${table}`
   if (code === null) return new TailraceError('BUG', `${doing}${where} failed: ${text}`, { cause: error })
   const meaning = MEANINGS[code & 0xff] ?? ((code & 0xff) === GENERIC ? changedTarget(text) : { code: 'SINK_FAILED' })
-  const details = { cause: error, ...(meaning.hint === undefined ? {} : { hint: meaning.hint }), ...(table === null ? {} : { path: table }) }
+  const details = {
+    cause: error,
+    ...(meaning.hint === undefined ? {} : { hint: meaning.hint }),
+    ...(table === null ? {} : { path: table }),
+  }
   return new TailraceError(meaning.code, `${doing}${where} failed: ${text}`, details)
 }
 
@@ -70,7 +74,12 @@ function changedTarget(text: string): Meaning {
 
 function withPlace(error: TailraceError, table: string | null): TailraceError {
   if (table === null || error.path !== undefined) return error
-  return new TailraceError(error.code, `${error.message} (table ${table})`, { path: table, retry: error.retry, cause: error.cause, ...(error.hint === undefined ? {} : { hint: error.hint }) })
+  return new TailraceError(error.code, `${error.message} (table ${table})`, {
+    path: table,
+    retry: error.retry,
+    cause: error.cause,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  })
 }
 
 /** An error as it crosses from the worker: no class, no cause beyond its text. */

@@ -73,7 +73,9 @@ export class TableStatements {
 
   /** Parameters: the row's key, or all its columns where the table has none. */
   get delete(): StatementSync {
-    const sql = this.softDeletes ? `UPDATE ${quote(this.name)} SET ${quote(DELETED_COLUMN)} = 1 WHERE ${this.#where()}` : `DELETE FROM ${quote(this.name)} WHERE ${this.#where()}`
+    const sql = this.softDeletes
+      ? `UPDATE ${quote(this.name)} SET ${quote(DELETED_COLUMN)} = 1 WHERE ${this.#where()}`
+      : `DELETE FROM ${quote(this.name)} WHERE ${this.#where()}`
     return (this.#delete ??= prepareRun(this.#db, sql))
   }
 
@@ -89,7 +91,10 @@ export class TableStatements {
 
   /** Puts a row back that `select` gave: `names` are all columns of the table. */
   restore(names: readonly string[]): StatementSync {
-    return (this.#restore ??= prepareRun(this.#db, `INSERT INTO ${quote(this.name)} (${names.map(quote).join(', ')}) VALUES (${names.map(() => '?').join(', ')})`))
+    return (this.#restore ??= prepareRun(
+      this.#db,
+      `INSERT INTO ${quote(this.name)} (${names.map(quote).join(', ')}) VALUES (${names.map(() => '?').join(', ')})`,
+    ))
   }
 
   /** UPDATE of the columns whose letter in `mask` is `1`, one letter per column. Without any it still finds the row. */
@@ -99,7 +104,10 @@ export class TableStatements {
     if (this.#updates.size >= UPDATES_KEPT) this.#updates.clear()
     const columns = this.columns.filter((_, i) => mask.charCodeAt(i) === 0x31)
     const first = quote((this.columns[0] ?? this.key[0])!.name)
-    const sets = columns.length === 0 ? `${first} = ${first}` : columns.map((column) => `${quote(column.name)} = ${placeholder(column.encoding)}`).join(', ')
+    const sets =
+      columns.length === 0
+        ? `${first} = ${first}`
+        : columns.map((column) => `${quote(column.name)} = ${placeholder(column.encoding)}`).join(', ')
     const made = { statement: prepareRun(this.#db, `UPDATE ${quote(this.name)} SET ${sets} WHERE ${this.#where()}`), columns }
     this.#updates.set(mask, made)
     return made
@@ -116,7 +124,13 @@ export class TableStatements {
     const columns = this.columns.filter((_, i) => mask.charCodeAt(i) === 0x31)
     const values = this.columns.map((column, i) => (mask.charCodeAt(i) === 0x31 ? placeholder(column.encoding) : quote(column.name)))
     const names = this.columns.map((column) => quote(column.name)).join(', ')
-    const made = { statement: prepareRun(this.#db, `INSERT INTO ${quote(this.name)} (${names}) SELECT ${values.join(', ')} FROM ${quote(this.name)} WHERE ${this.#where()}`), columns }
+    const made = {
+      statement: prepareRun(
+        this.#db,
+        `INSERT INTO ${quote(this.name)} (${names}) SELECT ${values.join(', ')} FROM ${quote(this.name)} WHERE ${this.#where()}`,
+      ),
+      columns,
+    }
     this.#copies.set(mask, made)
     return made
   }
@@ -147,7 +161,14 @@ export class TableStatements {
 
 function writtenColumn(schema: TableSchema, column: Column, index: number, shape: Shape): WrittenColumn {
   const { encoding } = sqliteType(column.type, shape.decimals)
-  return { name: column.name, index, encoding, nullable: column.nullable, isKey: schema.key.includes(index), isText: isTextEncoding(encoding) }
+  return {
+    name: column.name,
+    index,
+    encoding,
+    nullable: column.nullable,
+    isKey: schema.key.includes(index),
+    isText: isTextEncoding(encoding),
+  }
 }
 
 function matchColumns(columns: readonly WrittenColumn[]): string {

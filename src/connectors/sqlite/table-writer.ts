@@ -119,7 +119,8 @@ export class TableWriter {
       if (length >= 0) this.#values[at + i] = this.#encoder.encode(column.encoding, slice.bytes, slice.starts[cell]!, length)
       // In a key that is the rowid SQLite would put a number in the place of NULL.
       else if (length === NULL_VALUE && (column.nullable || !column.isKey)) this.#values[at + i] = null
-      else throw new TailraceError('ROW_REJECTED', length === NULL_VALUE ? `a new row has no key: ${column.name} is null` : `a new row has no value for column ${column.name}`)
+      else if (length === NULL_VALUE) throw new TailraceError('ROW_REJECTED', `a new row has no key: ${column.name} is null`)
+      else throw new TailraceError('NOT_ACCOUNTED', `a new row came without a value for column ${column.name}`)
     }
   }
 
@@ -182,7 +183,10 @@ export class TableWriter {
       const first = row * slice.schema.columns.length
       const wasEmpty = this.#parked.isEmpty
       // Encoded anew into an array of its own: `run` binds #values once more.
-      const outcome = this.#parked.makeRoom(this.#newKeyText(slice, row), this.#key.map((column) => this.#newKeyValue(slice, first, column)))
+      const outcome = this.#parked.makeRoom(
+        this.#newKeyText(slice, row),
+        this.#key.map((column) => this.#newKeyValue(slice, first, column)),
+      )
       if (outcome === 'nobody') throw error
       if (outcome === 'replaced') this.replaced++
       if (wasEmpty) this.#parkedIn = slice.transactions[row] ?? 0
@@ -225,7 +229,8 @@ export class TableWriter {
     if (this.#key.length === 0 && slice.oldKinds?.[row] !== OldImage.full) throw noIdentity()
     for (const column of columns) {
       if (this.#hasOld(slice, row, first, column)) this.#values.push(this.#oldValue(slice, first, column))
-      else if (this.#key.length > 0 && slice.lengths[first + column.index]! >= NULL_VALUE) this.#values.push(this.#newValue(slice, first, column))
+      else if (this.#key.length > 0 && slice.lengths[first + column.index]! >= NULL_VALUE)
+        this.#values.push(this.#newValue(slice, first, column))
       else throw noIdentity()
     }
   }
@@ -243,7 +248,17 @@ export class TableWriter {
       const oldLength = slice.oldLengths[cell]!
       if (length === UNCHANGED_VALUE || length === ABSENT_VALUE || oldLength < NULL_VALUE) continue
       if (length !== oldLength) return true
-      if (length > 0 && slice.bytes.compare(slice.bytes, slice.oldStarts[cell]!, slice.oldStarts[cell]! + length, slice.starts[cell]!, slice.starts[cell]! + length) !== 0) return true
+      if (
+        length > 0 &&
+        slice.bytes.compare(
+          slice.bytes,
+          slice.oldStarts[cell]!,
+          slice.oldStarts[cell]! + length,
+          slice.starts[cell]!,
+          slice.starts[cell]! + length,
+        ) !== 0
+      )
+        return true
     }
     return false
   }
@@ -251,12 +266,24 @@ export class TableWriter {
   /** The key that finds the row, as text: the source writes equal keys alike. */
   #keyText(slice: Slice, row: number): string {
     const first = row * slice.schema.columns.length
-    return this.#key.map((column) => (this.#hasOld(slice, row, first, column) ? text(slice.bytes, slice.oldStarts, slice.oldLengths, first + column.index) : text(slice.bytes, slice.starts, slice.lengths, first + column.index))).join()
+    return this.#key
+      .map((column) =>
+        this.#hasOld(slice, row, first, column)
+          ? text(slice.bytes, slice.oldStarts, slice.oldLengths, first + column.index)
+          : text(slice.bytes, slice.starts, slice.lengths, first + column.index),
+      )
+      .join()
   }
 
   #newKeyText(slice: Slice, row: number): string {
     const first = row * slice.schema.columns.length
-    return this.#key.map((column) => (slice.lengths[first + column.index]! >= NULL_VALUE ? text(slice.bytes, slice.starts, slice.lengths, first + column.index) : text(slice.bytes, slice.oldStarts, slice.oldLengths, first + column.index))).join()
+    return this.#key
+      .map((column) =>
+        slice.lengths[first + column.index]! >= NULL_VALUE
+          ? text(slice.bytes, slice.starts, slice.lengths, first + column.index)
+          : text(slice.bytes, slice.oldStarts, slice.oldLengths, first + column.index),
+      )
+      .join()
   }
 }
 
@@ -274,9 +301,13 @@ function text(bytes: Buffer, starts: Int32Array, lengths: Int32Array, cell: numb
 
 /** Never made good by an insert: columns that were not sent would become NULL (TRAP 34). */
 function hole(): TailraceError {
-  return new TailraceError('ROW_REJECTED', 'the row that an update changes is not in the target', { hint: '`tailrace verify --repair` fetches rows that are missing; look for another writer in the target' })
+  return new TailraceError('NOT_ACCOUNTED', 'the row that an update changes is not in the target', {
+    hint: '`tailrace verify --repair` fetches rows that are missing; look for another writer in the target',
+  })
 }
 
 function noIdentity(): TailraceError {
-  return new TailraceError('ROW_REJECTED', 'a change does not say which row it is about', { hint: 'in PostgreSQL: ALTER TABLE … REPLICA IDENTITY FULL, or name a key with --key' })
+  return new TailraceError('NOT_ACCOUNTED', 'a change does not say which row it is about', {
+    hint: 'in PostgreSQL: ALTER TABLE … REPLICA IDENTITY FULL, or name a key with --key',
+  })
 }

@@ -88,7 +88,14 @@ export class Target implements WorkerCalls {
     this.#connection.run(`making table ${name}`, (db) => {
       if (replace) dropTable(db, name)
       if (readTable(db, name) === null) db.exec(createTable(name, table.schema, this.#shape))
-      else evolveTable(db, { name, previous: previous?.schema ?? null, schema: table.schema, changes: changesByNumber(previous?.schema ?? null, table.schema), shape: this.#shape })
+      else
+        evolveTable(db, {
+          name,
+          previous: previous?.schema ?? null,
+          schema: table.schema,
+          changes: changesByNumber(previous?.schema ?? null, table.schema),
+          shape: this.#shape,
+        })
     })
     this.#tables.set(table.id, table)
   }
@@ -160,7 +167,8 @@ export class Target implements WorkerCalls {
   }
 
   seal(tables: readonly SinkTable[]): readonly Problem[] {
-    for (const table of tables) this.#connection.run(`making the indexes of table ${tableName(table.target)}`, (db) => sealTable(db, table, this.#shape))
+    for (const table of tables)
+      this.#connection.run(`making the indexes of table ${tableName(table.target)}`, (db) => sealTable(db, table, this.#shape))
     return []
   }
 
@@ -225,11 +233,18 @@ export class Target implements WorkerCalls {
   #applyBarrier(barrier: Barrier): void {
     const { db } = this.#connection
     if (barrier.kind === 'truncate') {
-      for (const schema of barrier.tables) db.exec(this.#shape.softDeletes ? softTruncate(this.#nameOf(schema)) : `DELETE FROM ${quote(this.#nameOf(schema))}`)
+      for (const schema of barrier.tables)
+        db.exec(this.#shape.softDeletes ? softTruncate(this.#nameOf(schema)) : `DELETE FROM ${quote(this.#nameOf(schema))}`)
       return
     }
     const table = this.#tableOf(barrier.previous)
-    evolveTable(db, { name: tableName(table.target), previous: barrier.previous, schema: barrier.schema, changes: barrier.changes, shape: this.#shape })
+    evolveTable(db, {
+      name: tableName(table.target),
+      previous: barrier.previous,
+      schema: barrier.schema,
+      changes: barrier.changes,
+      shape: this.#shape,
+    })
     this.#forgetStatements()
     this.#tables.set(barrier.schema.id, { id: barrier.schema.id, schema: barrier.schema, target: table.target })
   }
@@ -250,7 +265,9 @@ export class Target implements WorkerCalls {
   }
 
   #writer(schema: TableSchema, collisions: TableWriter['collisions']): TableWriter {
-    const writer = this.#writers.get(schema) ?? new TableWriter(new TableStatements(this.#connection.db, this.#nameOf(schema), schema, this.#shape), this.#encoder)
+    const writer =
+      this.#writers.get(schema) ??
+      new TableWriter(new TableStatements(this.#connection.db, this.#nameOf(schema), schema, this.#shape), this.#encoder)
     this.#writers.set(schema, writer)
     writer.collisions = collisions
     return writer

@@ -16,13 +16,21 @@ const signal = new AbortController().signal
 
 const people = schemaOf({
   name: 'people',
-  columns: [{ name: 'id', type: { kind: 'int64' } }, { name: 'name', type: { kind: 'string' } }, { name: 'body', type: { kind: 'string' } }],
+  columns: [
+    { name: 'id', type: { kind: 'int64' } },
+    { name: 'name', type: { kind: 'string' } },
+    { name: 'body', type: { kind: 'string' } },
+  ],
   key: ['id'],
 })
 /** Its key is deferrable: only whole old rows tell which row is meant. */
 const shifting = schemaOf({
   name: 'shifting',
-  columns: [{ name: 'id', type: { kind: 'int32' } }, { name: 'v', type: { kind: 'string' } }, { name: 'd', type: { kind: 'decimal', precision: 10, scale: 2 } }],
+  columns: [
+    { name: 'id', type: { kind: 'int32' } },
+    { name: 'v', type: { kind: 'string' } },
+    { name: 'd', type: { kind: 'decimal', precision: 10, scale: 2 } },
+  ],
   key: ['id'],
   identity: 'full',
 })
@@ -44,7 +52,10 @@ async function start(schemas: readonly TableSchema[], options: OpenOptions = {})
     path,
     sink,
     commit: (number, ...changes) => sink.write(batchOf([{ number, changes }]), signal),
-    rows: (schema) => readRows(path, sinkTable(schema)).map((row) => schema.columns.map((column) => row[column.name] ?? null)).sort((a, b) => (String(a) < String(b) ? -1 : 1)),
+    rows: (schema) =>
+      readRows(path, sinkTable(schema))
+        .map((row) => schema.columns.map((column) => row[column.name] ?? null))
+        .sort((a, b) => (String(a) < String(b) ? -1 : 1)),
     async [Symbol.asyncDispose]() {
       await sink[Symbol.asyncDispose]()
       await folder[Symbol.asyncDispose]()
@@ -56,38 +67,61 @@ describe('SQLite sink against the traps', () => {
   it('TRAP 22: the main thread goes on while SQLite works', async () => {
     await using bench = await start([people])
     const changes = Array.from({ length: 20_000 }, (_, i) => insert(people, [String(i), 'name', 'x'.repeat(100)]))
-    let isDone = false
-    let turns = 0
-    const written = bench.commit(1, ...changes).finally(() => void (isDone = true))
-    while (!isDone) {
-      turns++
+    const loop = { turns: 0, ends: false }
+    const written = bench.commit(1, ...changes).finally(() => void (loop.ends = true))
+    while (!loop.ends) {
+      loop.turns++
       await new Promise((resolve) => setImmediate(resolve))
     }
     await written
-    assert.ok(turns > 20, `the event loop turned ${turns} times`)
+    assert.ok(loop.turns > 20, `the event loop turned ${loop.turns} times`)
   })
 
   it('TRAP 35: id = id + 1 under a deferrable key, in the order of the heap', async () => {
     await using bench = await start([shifting])
     await bench.commit(1, ...['1', '2', '3'].map((id) => insert(shifting, [id, `v${id}`, '1.10'])))
-    await bench.commit(2, ...['1', '2', '3'].map((id) => update(shifting, [String(Number(id) + 1), undefined, undefined], [id, `v${id}`, '1.10'])))
-    assert.deepEqual(bench.rows(shifting), [['2', 'v1', '1.10'], ['3', 'v2', '1.10'], ['4', 'v3', '1.10']])
+    await bench.commit(
+      2,
+      ...['1', '2', '3'].map((id) => update(shifting, [String(Number(id) + 1), undefined, undefined], [id, `v${id}`, '1.10'])),
+    )
+    assert.deepEqual(bench.rows(shifting), [
+      ['2', 'v1', '1.10'],
+      ['3', 'v2', '1.10'],
+      ['4', 'v3', '1.10'],
+    ])
   })
 
   it('TRAP 35: the same when the transaction comes in parts, and rows change while two have one key', async () => {
     await using bench = await start([shifting])
     await bench.commit(1, insert(shifting, ['1', 'a', null]), insert(shifting, ['2', 'b', null]))
     await bench.sink.write(batchOf([{ number: 2, changes: [update(shifting, ['2', 'a', null], ['1', 'a', null])] }], true), signal)
-    await bench.sink.write(batchOf([{ number: 2, changes: [update(shifting, ['2', 'b!', null], ['2', 'b', null]), update(shifting, ['2', 'a!', null], ['2', 'a', null])] }], true), signal)
+    await bench.sink.write(
+      batchOf(
+        [
+          {
+            number: 2,
+            changes: [update(shifting, ['2', 'b!', null], ['2', 'b', null]), update(shifting, ['2', 'a!', null], ['2', 'a', null])],
+          },
+        ],
+        true,
+      ),
+      signal,
+    )
     await bench.commit(2, update(shifting, ['3', 'b!', null], ['2', 'b!', null]))
-    assert.deepEqual(bench.rows(shifting), [['2', 'a!', null], ['3', 'b!', null]])
+    assert.deepEqual(bench.rows(shifting), [
+      ['2', 'a!', null],
+      ['3', 'b!', null],
+    ])
   })
 
   it('TRAP 35: the elder row is deleted, or the younger one goes and the elder returns', async () => {
     await using bench = await start([shifting])
     await bench.commit(1, insert(shifting, ['1', 'a', null]), insert(shifting, ['2', 'b', null]), insert(shifting, ['7', 'x', null]))
     await bench.commit(2, update(shifting, ['2', 'a', null], ['1', 'a', null]), remove(shifting, ['2', 'b', null]))
-    assert.deepEqual(bench.rows(shifting), [['2', 'a', null], ['7', 'x', null]])
+    assert.deepEqual(bench.rows(shifting), [
+      ['2', 'a', null],
+      ['7', 'x', null],
+    ])
     await bench.commit(3, update(shifting, ['7', 'a', null], ['2', 'a', null]), remove(shifting, ['7', 'a', null]))
     assert.deepEqual(bench.rows(shifting), [['7', 'x', null]])
   })
@@ -95,12 +129,18 @@ describe('SQLite sink against the traps', () => {
   it('TRAP 41: an error in the middle of a batch leaves nothing of it, and nothing is written before recover', async () => {
     await using bench = await start([people])
     await bench.commit(1, insert(people, ['1', 'a', null]))
-    await assert.rejects(bench.commit(2, insert(people, ['2', 'b', null]), insert(people, ['no number', 'c', null])), isError('ROW_REJECTED'))
+    await assert.rejects(
+      bench.commit(2, insert(people, ['2', 'b', null]), insert(people, ['no number', 'c', null])),
+      isError('ROW_REJECTED'),
+    )
     await assert.rejects(bench.commit(3, insert(people, ['3', 'c', null])), isError('SINK_FAILED'))
     assert.deepEqual(bench.rows(people), [['1', 'a', null]])
     assert.deepEqual(await bench.sink.checkpoints.recover(signal), { epoch: 1, position: at(1) })
     await bench.commit(2, insert(people, ['2', 'b', null]))
-    assert.deepEqual(bench.rows(people), [['1', 'a', null], ['2', 'b', null]])
+    assert.deepEqual(bench.rows(people), [
+      ['1', 'a', null],
+      ['2', 'b', null],
+    ])
   })
 
   it('TRAP 41: an error names the table and what failed, never a value', async () => {
@@ -121,15 +161,27 @@ describe('SQLite sink against the traps', () => {
     other.close()
     await assert.rejects(bench.commit(2, insert(people, ['2', 'a', 'y'])), isError('ROW_REJECTED'))
     await bench.sink.checkpoints.recover(signal)
-    await assert.rejects(bench.commit(2, insert(people, ['2', 'b', 'y']), update(people, ['3', 'a', undefined], ['2', null, null])), isError('ROW_REJECTED'))
+    await assert.rejects(
+      bench.commit(2, insert(people, ['2', 'b', 'y']), update(people, ['3', 'a', undefined], ['2', null, null])),
+      isError('ROW_REJECTED'),
+    )
     assert.deepEqual(bench.rows(people), [['1', 'a', 'x']])
   })
 
   it('TRAP 44: the connection is durable, whatever the defaults of SQLite are', async () => {
     await using folder = await tempFolder()
     const path = folder.join('t.db')
-    const connection = new Connection({ path, config: sqliteConfig.parse({ path }), pipeline: 'p', softDeletes: false, epoch: null, tables: [] })
-    const pragmas = ['synchronous', 'journal_mode', 'foreign_keys', 'wal_autocheckpoint', 'busy_timeout', 'cache_size'].map((name) => value(connection.db, `PRAGMA ${name}`))
+    const connection = new Connection({
+      path,
+      config: sqliteConfig.parse({ path }),
+      pipeline: 'p',
+      softDeletes: false,
+      epoch: null,
+      tables: [],
+    })
+    const pragmas = ['synchronous', 'journal_mode', 'foreign_keys', 'wal_autocheckpoint', 'busy_timeout', 'cache_size'].map((name) =>
+      value(connection.db, `PRAGMA ${name}`),
+    )
     connection.close()
     assert.deepEqual(pragmas, [2, 'wal', 0, 20_000, 5000, -32 * 1024])
   })
@@ -138,7 +190,10 @@ describe('SQLite sink against the traps', () => {
     await using bench = await start([people], { config: { busyTimeout: 0.05 } })
     const other = new (loadSqlite().DatabaseSync)(bench.path)
     other.exec('BEGIN IMMEDIATE')
-    await assert.rejects(bench.commit(1, insert(people, ['1', 'a', null])), (error: { code?: string; retry?: string }) => error.code === 'SINK_FAILED' && error.retry === 'retry')
+    await assert.rejects(
+      bench.commit(1, insert(people, ['1', 'a', null])),
+      (error: { code?: string; retry?: string }) => error.code === 'SINK_FAILED' && error.retry === 'retry',
+    )
     other.exec('ROLLBACK')
     await bench.sink.checkpoints.recover(signal)
     await bench.commit(1, insert(people, ['1', 'a', null]))
@@ -152,7 +207,10 @@ describe('SQLite sink against the traps', () => {
     await using bench = await start([people])
     await using later = openSink(bench.path, { config: { busyTimeout: 0.05 } })
     await bench.sink.write(batchOf([{ number: 1, changes: [insert(people, ['1', 'a', null])] }], true), signal)
-    await assert.rejects(later.checkpoints.claim(signal), (error: Error & { code?: string }) => error.code === 'HELD' && error.message.includes(`:${process.pid}`))
+    await assert.rejects(
+      later.checkpoints.claim(signal),
+      (error: Error & { code?: string }) => error.code === 'HELD' && error.message.includes(`:${process.pid}`),
+    )
     await bench.sink.checkpoints.recover(signal)
     assert.equal((await later.checkpoints.claim(signal)).epoch, 2)
   })
@@ -161,7 +219,11 @@ describe('SQLite sink against the traps', () => {
     await using bench = await start([people])
     const largest = '9223372036854775807'
     await bench.commit(1, insert(people, [largest, 'a', null]), insert(people, ['-9223372036854775808', 'b', null]))
-    await bench.commit(2, update(people, [largest, 'A', undefined]), update(people, ['9007199254740993', undefined, undefined], ['-9223372036854775808', null, null]))
+    await bench.commit(
+      2,
+      update(people, [largest, 'A', undefined]),
+      update(people, ['9007199254740993', undefined, undefined], ['-9223372036854775808', null, null]),
+    )
     await bench.commit(3, remove(people, [largest, null, null]))
     assert.deepEqual(bench.rows(people), [['9007199254740993', 'b', null]])
   })
@@ -169,8 +231,16 @@ describe('SQLite sink against the traps', () => {
   it('CASE 27: an unchanged value stays, also when two updates share a batch and one sets it to null', async () => {
     await using bench = await start([people])
     await bench.commit(1, insert(people, ['1', 'a', 'big']), insert(people, ['2', 'b', 'big']))
-    await bench.commit(2, update(people, ['1', 'a2', undefined]), update(people, ['2', undefined, null]), update(people, ['2', 'b2', undefined]))
-    assert.deepEqual(bench.rows(people), [['1', 'a2', 'big'], ['2', 'b2', null]])
+    await bench.commit(
+      2,
+      update(people, ['1', 'a2', undefined]),
+      update(people, ['2', undefined, null]),
+      update(people, ['2', 'b2', undefined]),
+    )
+    assert.deepEqual(bench.rows(people), [
+      ['1', 'a2', 'big'],
+      ['2', 'b2', null],
+    ])
   })
 
   it('a worker that dies rejects what waits, and recover starts another one', async () => {
@@ -179,10 +249,16 @@ describe('SQLite sink against the traps', () => {
     await bench.commit(1, insert(people, ['1', 'a', null]))
     await bench.sink.write(batchOf([{ number: 2, changes: [insert(people, ['2', 'half', null])] }], true), signal)
     await links[0]?.kill()
-    await assert.rejects(bench.commit(2, insert(people, ['3', 'b', null])), (error: { code?: string; retry?: string }) => error.code === 'SINK_FAILED' && error.retry === 'retry')
+    await assert.rejects(
+      bench.commit(2, insert(people, ['3', 'b', null])),
+      (error: { code?: string; retry?: string }) => error.code === 'SINK_FAILED' && error.retry === 'retry',
+    )
     assert.deepEqual(await bench.sink.checkpoints.recover(signal), { epoch: 1, position: at(1) })
     await bench.commit(2, insert(people, ['2', 'whole', null]))
-    assert.deepEqual(bench.rows(people), [['1', 'a', null], ['2', 'whole', null]])
+    assert.deepEqual(bench.rows(people), [
+      ['1', 'a', null],
+      ['2', 'whole', null],
+    ])
     assert.equal(links.length, 2)
   })
 
@@ -199,7 +275,12 @@ describe('SQLite sink against the traps', () => {
 
   it('recover gives up a chunk that is being loaded; its late frames are not written', async () => {
     await using bench = await start([people])
-    const request = { table: sinkTable(people), chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 }, format: 'rows', replace: false } as const
+    const request = {
+      table: sinkTable(people),
+      chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 },
+      format: 'rows',
+      replace: false,
+    } as const
     await using loader = await bench.sink.load(request, signal)
     const slice = batchOf([{ number: 1, changes: [insert(people, ['1', 'a', null])] }]).slices[0]!
     await loader.write({ format: 'rows', slice, rows: 1, bytes: 1 })
@@ -211,7 +292,12 @@ describe('SQLite sink against the traps', () => {
 
   it('a chunk and a streamed transaction wait for each other', async () => {
     await using bench = await start([people])
-    const request = { table: sinkTable(people), chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 }, format: 'rows', replace: false } as const
+    const request = {
+      table: sinkTable(people),
+      chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 },
+      format: 'rows',
+      replace: false,
+    } as const
     const loader = await bench.sink.load(request, signal)
     const written = bench.commit(1, insert(people, ['2', 'b', null]))
     const slice = batchOf([{ number: 1, changes: [insert(people, ['1', 'a', null])] }]).slices[0]!
@@ -225,7 +311,12 @@ describe('SQLite sink against the traps', () => {
   it('a loaded row whose key is there already is refused', async () => {
     await using bench = await start([people])
     await bench.commit(1, insert(people, ['1', 'a', null]))
-    const request = { table: sinkTable(people), chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 }, format: 'rows', replace: false } as const
+    const request = {
+      table: sinkTable(people),
+      chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 },
+      format: 'rows',
+      replace: false,
+    } as const
     const slice = batchOf([{ number: 1, changes: [insert(people, ['1', 'b', null])] }]).slices[0]!
     const load = async (): Promise<void> => {
       await using loader = await bench.sink.load(request, signal)
@@ -234,7 +325,10 @@ describe('SQLite sink against the traps', () => {
     }
     await assert.rejects(load, isError('ROW_REJECTED'))
     await bench.commit(2, insert(people, ['2', 'b', null]))
-    assert.deepEqual(bench.rows(people), [['1', 'a', null], ['2', 'b', null]])
+    assert.deepEqual(bench.rows(people), [
+      ['1', 'a', null],
+      ['2', 'b', null],
+    ])
   })
 
   it('signs of another writer are logged: deletes without a row, inserts on a key that is taken', async () => {
@@ -242,7 +336,13 @@ describe('SQLite sink against the traps', () => {
     await using bench = await start([people], { logger: recordingLogger(lines) })
     await bench.commit(1, insert(people, ['1', 'a', null]))
     await bench.commit(2, insert(people, ['1', 'b', null]), remove(people, ['9', null, null]))
-    assert.deepEqual(lines.map((line) => [line.level, line.fields?.['rows']]), [['warn', 1], ['warn', 1]])
+    assert.deepEqual(
+      lines.map((line) => [line.level, line.fields?.['rows']]),
+      [
+        ['warn', 1],
+        ['warn', 1],
+      ],
+    )
     assert.deepEqual(bench.rows(people), [['1', 'b', null]])
   })
 
@@ -262,7 +362,11 @@ describe('SQLite sink against the traps', () => {
     const reader = new (loadSqlite().DatabaseSync)(bench.path, { readOnly: true })
     reader.exec('BEGIN')
     reader.prepare('SELECT count(*) FROM people').get()
-    const grow = (number: number): Promise<void> => bench.commit(number, ...Array.from({ length: 2000 }, (_, i) => insert(people, [`${number}${String(i).padStart(5, '0')}`, 'n', 'x'.repeat(200)])))
+    const grow = (number: number): Promise<void> =>
+      bench.commit(
+        number,
+        ...Array.from({ length: 2000 }, (_, i) => insert(people, [`${number}${String(i).padStart(5, '0')}`, 'n', 'x'.repeat(200)])),
+      )
     await grow(1)
     assert.match(lines[0]?.message ?? '', /write-ahead log/)
     assert.equal((await bench.sink.seal([], signal)).length, 1)
@@ -292,7 +396,10 @@ describe('SQLite sink against the traps', () => {
     assert.equal((await other.checkpoints.claim(signal)).epoch, 1)
     await bench.commit(1, insert(people, ['1', 'a', null]))
     assert.equal((await other.remove(signal)).length, 1)
-    assert.deepEqual(query(bench.path, 'SELECT pipeline FROM tailrace_checkpoints').map((row) => row['pipeline']), ['p'])
+    assert.deepEqual(
+      query(bench.path, 'SELECT pipeline FROM tailrace_checkpoints').map((row) => row['pipeline']),
+      ['p'],
+    )
     assert.deepEqual(await bench.sink.remove(signal), ['table tailrace_checkpoints', 'table tailrace_dropped_columns'])
     assert.deepEqual(bench.rows(people), [['1', 'a', null]])
     rmSync(bench.path)

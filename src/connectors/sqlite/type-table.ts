@@ -20,7 +20,12 @@ export interface SqliteRule extends TypeRule {
 const INTEGER = { target: 'INTEGER', keeps: 'exact', encoding: Encoding.integer } as const
 const TEXT = { target: 'TEXT', keeps: 'text', encoding: Encoding.text, note: "the source's own text" } as const
 // ANY and not REAL: a REAL column stores -0.0 as the integer 0 (measured), and a STRICT one refuses the text 'NaN'.
-const FLOAT = { target: 'ANY', keeps: 'exact', encoding: Encoding.float, note: "REAL; NaN is the text 'NaN' (SQLite has none), infinities are 9e999 and -9e999, -0.0 stays" } as const
+const FLOAT = {
+  target: 'ANY',
+  keeps: 'exact',
+  encoding: Encoding.float,
+  note: "REAL; NaN is the text 'NaN' (SQLite has none), infinities are 9e999 and -9e999, -0.0 stays",
+} as const
 const TIMESTAMP_NOTE = "infinity, BC and years past 9999 as the source's own text"
 
 export const SQLITE_TYPES: readonly SqliteRule[] = [
@@ -32,17 +37,41 @@ export const SQLITE_TYPES: readonly SqliteRule[] = [
   { logical: 'uint8', ...INTEGER },
   { logical: 'uint16', ...INTEGER },
   { logical: 'uint32', ...INTEGER },
-  { logical: 'uint64', target: 'ANY', keeps: 'exact', encoding: Encoding.unsigned, note: 'INTEGER up to 9223372036854775807, above it TEXT: SQLite has no larger integers' },
+  {
+    logical: 'uint64',
+    target: 'ANY',
+    keeps: 'exact',
+    encoding: Encoding.unsigned,
+    note: 'INTEGER up to 9223372036854775807, above it TEXT: SQLite has no larger integers',
+  },
   { logical: 'float32', ...FLOAT, note: `${FLOAT.note}; the number nearest to the source's shortest text: 0.1, not 0.10000000149` },
   { logical: 'float64', ...FLOAT },
-  { logical: 'decimal', target: 'TEXT', keeps: 'text', encoding: Encoding.text, note: 'exact, but it sorts and compares as text; `decimals: real` stores numbers' },
+  {
+    logical: 'decimal',
+    target: 'TEXT',
+    keeps: 'text',
+    encoding: Encoding.text,
+    note: 'exact, but it sorts and compares as text; `decimals: real` stores numbers',
+  },
   { logical: 'string', target: 'TEXT', keeps: 'exact', encoding: Encoding.text, note: 'UTF-8, byte by byte' },
   { logical: 'bytes', target: 'BLOB', keeps: 'exact', encoding: Encoding.bytes },
   { logical: 'date', ...TEXT, note: "the source's own text: 2024-02-29" },
   { logical: 'time', ...TEXT, note: "the source's own text; 24:00:00 stays" },
   { logical: 'timetz', ...TEXT },
-  { logical: 'timestamp', target: 'TEXT', keeps: 'text', encoding: Encoding.timestamp, note: `2024-02-29T12:34:56.123456; ${TIMESTAMP_NOTE}` },
-  { logical: 'timestamptz', target: 'TEXT', keeps: 'text', encoding: Encoding.timestamptz, note: `2024-02-29T12:34:56.123456Z; ${TIMESTAMP_NOTE}` },
+  {
+    logical: 'timestamp',
+    target: 'TEXT',
+    keeps: 'text',
+    encoding: Encoding.timestamp,
+    note: `2024-02-29T12:34:56.123456; ${TIMESTAMP_NOTE}`,
+  },
+  {
+    logical: 'timestamptz',
+    target: 'TEXT',
+    keeps: 'text',
+    encoding: Encoding.timestamptz,
+    note: `2024-02-29T12:34:56.123456Z; ${TIMESTAMP_NOTE}`,
+  },
   { logical: 'interval', ...TEXT },
   { logical: 'uuid', ...TEXT, note: 'lower case with hyphens' },
   { logical: 'json', ...TEXT, note: 'exact text, for json_extract and ->>' },
@@ -52,7 +81,13 @@ export const SQLITE_TYPES: readonly SqliteRule[] = [
   { logical: 'other', ...TEXT },
 ]
 
-const REAL_DECIMALS: SqliteRule = { logical: 'decimal', target: 'ANY', keeps: 'narrowed', encoding: Encoding.float, note: "REAL, rounded to 15-17 digits; NaN is the text 'NaN'" }
+const REAL_DECIMALS: SqliteRule = {
+  logical: 'decimal',
+  target: 'ANY',
+  keeps: 'narrowed',
+  encoding: Encoding.float,
+  note: "REAL, rounded to 15-17 digits; NaN is the text 'NaN'",
+}
 
 const TYPES_WITH_REAL: readonly SqliteRule[] = SQLITE_TYPES.map((rule) => (rule.logical === 'decimal' ? REAL_DECIMALS : rule))
 
@@ -60,7 +95,10 @@ export function typeTable(decimals: SqliteConfig['decimals']): readonly SqliteRu
   return decimals === 'real' ? TYPES_WITH_REAL : SQLITE_TYPES
 }
 
-export function sqliteType(type: LogicalType, decimals: SqliteConfig['decimals']): { readonly declared: DeclaredType; readonly encoding: EncodingCode } {
+export function sqliteType(
+  type: LogicalType,
+  decimals: SqliteConfig['decimals'],
+): { readonly declared: DeclaredType; readonly encoding: EncodingCode } {
   const { target, encoding } = targetType(typeTable(decimals), type).rule as SqliteRule
   return { declared: target, encoding }
 }

@@ -38,7 +38,11 @@ export class WorkerLink {
     return this.#death !== null
   }
 
-  call<N extends CallName>(name: N, parameters: Parameters<WorkerCalls[N]>, transfer: readonly Transferable[] = []): Promise<ReturnType<WorkerCalls[N]>> {
+  call<N extends CallName>(
+    name: N,
+    parameters: Parameters<WorkerCalls[N]>,
+    transfer: readonly Transferable[] = [],
+  ): Promise<ReturnType<WorkerCalls[N]>> {
     if (this.#death !== null) return Promise.reject(this.#death)
     const id = this.#count++
     const request: Request = { id, name, parameters }

@@ -6,7 +6,7 @@ export type EvolutionStep =
   | { readonly kind: 'rename-table'; readonly from: string; readonly to: string }
   | { readonly kind: 'drop-key' }
   | { readonly kind: 'drop'; readonly column: Column }
-  | { readonly kind: 'rename'; readonly before: Column; readonly after: Column }
+  | { readonly kind: 'rename'; readonly from: string; readonly to: string; readonly column: Column }
   | { readonly kind: 'add'; readonly column: Column }
   | { readonly kind: 'retype'; readonly before: Column; readonly after: Column }
   | { readonly kind: 'nullability'; readonly column: Column }
@@ -26,7 +26,7 @@ export function evolutionSteps(previous: TableSchema, next: TableSchema, changes
     ...(previous.name === next.name ? [] : [{ kind: 'rename-table' as const, from: previous.name, to: next.name }]),
     ...(keyChanged && previous.key.length > 0 ? [{ kind: 'drop-key' as const }] : []),
     ...previous.columns.filter((column) => !kept.has(column)).map((column) => ({ kind: 'drop' as const, column })),
-    ...pairs.filter(({ before, after }) => before.name !== after.name).map(({ before, after }) => ({ kind: 'rename' as const, before, after })),
+    ...pairs.filter(({ before, after }) => before.name !== after.name).map(({ before, after }) => ({ kind: 'rename' as const, from: before.name, to: after.name, column: after })),
     ...next.columns.filter((column) => !known.has(column)).map((column) => ({ kind: 'add' as const, column })),
     ...pairs.filter(({ before, after }) => hasOtherType(before, after)).map(({ before, after }) => ({ kind: 'retype' as const, before, after })),
     ...pairs.filter(({ before, after }) => before.nullable !== after.nullable).map(({ after }) => ({ kind: 'nullability' as const, column: after })),

@@ -19,6 +19,8 @@ import { TablePlans } from './table-plans.ts'
 export interface ApplyHost {
   readonly bookkeeping: Bookkeeping
   readonly logger: Logger
+  /** Deleted rows stay and are marked. */
+  readonly soft: boolean
   table(id: TableId): SinkTable
   /** Statements for a barrier; run inside the stream's transaction. */
   barrier(barrier: Barrier, session: SinkSession): Promise<BarrierWork>
@@ -56,7 +58,7 @@ export class StreamWriter {
     this.#session = session
     this.#epoch = epoch
     this.#position = position
-    this.#plans = new TablePlans(session.connection, (id) => host.table(id))
+    this.#plans = new TablePlans(session.connection, (id) => host.table(id), host.soft)
   }
 
   get session(): SinkSession {
@@ -111,6 +113,8 @@ export class StreamWriter {
 
   /** The manners to try, in order. */
   #manners(works: readonly TableWork[]): Manner[] {
+    // A marked row may hold the key that comes again, and marking a row cascades to none.
+    if (this.#host.soft) return ['upsert']
     // TRAPS 36: without the replica role foreign keys are checked and cascade, so only the source's own order is safe.
     const bound = !this.#session.replicaRole && works.some(({ statements: { target } }) => target.references.length > 0 || target.referencedBy.length > 0)
     if (bound) return ['rows', 'rows-upsert']

@@ -1,6 +1,7 @@
 import { keyNames } from '../../../model/schema.ts'
 import type { Problem } from '../../../sdk/errors.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
+import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { identifierProblem, quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PostgresConfig } from '../config.ts'
 import { columnType, typeChange } from './ddl.ts'
@@ -11,12 +12,15 @@ import { placeOf, readTarget, targetSql, uniqueIndexOn, type TargetTable } from 
 const OLDEST = 140_000
 
 /** Everything that would fail later, or work otherwise than expected, with what to type. Changes nothing. */
-export async function checkTarget(session: SinkSession, config: PostgresConfig, tables: readonly SinkTable[]): Promise<Problem[]> {
+export async function checkTarget(session: SinkSession, { config, soft }: { readonly config: PostgresConfig; readonly soft: boolean }, tables: readonly SinkTable[]): Promise<Problem[]> {
   const problems = [...(await checkServer(session)), ...(await checkBookkeeping(session, config)), ...(await checkNamespaces(session, tables))]
   const ids = new Set<number>()
   for (const table of tables) {
     const target = await readTarget(session.connection, table)
     problems.push(...checkNames(table))
+    if (soft && table.schema.columns.some((column) => column.name === DELETED_COLUMN)) {
+      problems.push(problem(table, 'error', 'CONFIG', `${table.id} has a column ${DELETED_COLUMN} of its own, which soft deletes need for their mark`, `--exclude ${table.id}.${DELETED_COLUMN}, or --deletes hard`))
+    }
     if (target === null) continue
     if (ids.has(target.oid)) problems.push(problem(table, 'error', 'CONFIG', `two tables go to ${targetSql(table)}`, 'give one of them another name with --map'))
     ids.add(target.oid)
@@ -119,7 +123,7 @@ async function checkRights(session: SinkSession, table: SinkTable, target: Targe
 
 async function checkColumns(session: SinkSession, table: SinkTable, target: TargetTable): Promise<Problem[]> {
   const { schema } = table
-  const context = await ddlContext(session.connection, schema)
+  const context = await ddlContext(session.connection, schema, false)
   const problems: Problem[] = []
   const error = (message: string, hint: string): void => void problems.push(problem(table, 'error', 'SCHEMA_UNSUPPORTED', message, hint))
   for (const column of schema.columns) {

@@ -1,6 +1,7 @@
 import { formatType, type LogicalType } from '../../../model/logical-type.ts'
 import { keyNames, parseTableName, type Column, type Index, type TableSchema } from '../../../model/schema.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
+import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { fitIdentifier, qualify, quoteIdentifier, quoteList, quoteLiteral, requireIdentifier } from '../../../sdk/sql/identifiers.ts'
 import { targetType } from '../../../sdk/sql/type-table.ts'
 import { POSTGRES_TYPES } from '../type-table.ts'
@@ -12,10 +13,15 @@ export interface DdlContext {
   /** Whether the target knows a type by the source's spelling. */
   readonly hasType: (sourceType: string) => boolean
   readonly serverVersion: number
+  readonly soft: boolean
 }
 
 /** For `plan`, which may not ask: a target that will have everything. */
-export const HOPEFUL: DdlContext = { hasType: () => true, serverVersion: 180_000 }
+export function hopeful(soft: boolean): DdlContext {
+  return { hasType: () => true, serverVersion: 180_000, soft }
+}
+
+export const DELETED_SQL = `${quoteIdentifier(DELETED_COLUMN)} boolean NOT NULL DEFAULT false`
 
 /** The type of the column in the target: the source's own where both are PostgreSQL and the target has it. */
 export function columnType(schema: TableSchema, column: Column, context: DdlContext): string {
@@ -37,7 +43,7 @@ export function createTableSql(table: SinkTable, context: DdlContext): string {
     const kind = column.kind === 'virtual' && context.serverVersion >= 180_000 ? 'VIRTUAL' : 'STORED'
     return `${quoteIdentifier(column.name)} ${column.sourceType} GENERATED ALWAYS AS (${column.expression}) ${kind}`
   })
-  return `CREATE TABLE ${targetSql(table)} (\n  ${[...columns, ...computed].join(',\n  ')}\n)`
+  return `CREATE TABLE ${targetSql(table)} (\n  ${[...columns, ...computed, ...(context.soft ? [DELETED_SQL] : [])].join(',\n  ')}\n)`
 }
 
 export function columnSql(schema: TableSchema, column: Column, context: DdlContext): string {
@@ -134,6 +140,15 @@ export function indexSql(table: SinkTable, index: Index, name: string = index.na
   return index.primary ? [create, `ALTER TABLE ${target} ADD CONSTRAINT ${quoted} PRIMARY KEY USING INDEX ${quoted}`] : [create]
 }
 
+/** With soft deletes only rows that live are unique. Null: a constraint that cannot leave rows out. */
+export function amongLiving(index: Index): Index | null {
+  if (!index.unique && index.constraint === undefined) return index
+  if (index.constraint !== undefined) return null
+  const [head = '', condition] = index.definition.split(/ WHERE (.*)$/s)
+  const living = `NOT ${quoteIdentifier(DELETED_COLUMN)}`
+  return { ...index, primary: false, definition: `${head} WHERE ${condition === undefined ? living : `(${condition}) AND ${living}`}` }
+}
+
 /** What PostgreSQL writes after the referenced columns of a foreign key (pg_get_constraintdef). */
 const FK_TAIL =
   /(?: MATCH (?:FULL|PARTIAL|SIMPLE))?(?: ON UPDATE (?:NO ACTION|RESTRICT|CASCADE|SET NULL|SET DEFAULT))?(?: ON DELETE (?:NO ACTION|RESTRICT|CASCADE|SET NULL|SET DEFAULT)(?: \([^)]*\))?)?(?: (?:NOT )?DEFERRABLE)?(?: INITIALLY (?:DEFERRED|IMMEDIATE))?(?: NOT VALID)?(?: NOT ENFORCED)?$/
@@ -147,14 +162,14 @@ export function foreignKeySql(table: SinkTable, key: TableSchema['foreignKeys'][
 }
 
 /** Everything that will be made for a table, for `plan`. */
-export function describeTable(table: SinkTable): string[] {
+export function describeTable(table: SinkTable, soft: boolean): string[] {
   const { schema } = table
   const key = keyIndex(table)
   const later = schema.indexes.filter((index) => index.name !== key?.name)
   return [
     ...(placeOf(table).namespace === 'public' ? [] : [createSchemaSql(table)]),
     ...enumsOf(schema).map(createEnumSql),
-    createTableSql(table, HOPEFUL),
+    createTableSql(table, hopeful(soft)),
     ...(key === null ? [] : indexSql(table, key)),
     ...(schema.dialect === 'postgres' ? later.flatMap((index) => indexSql(table, index)) : []),
     ...(schema.dialect === 'postgres' ? schema.foreignKeys.map((each) => `-- if ${each.references.table} is copied too: foreign key ${quoteIdentifier(each.name)} ${each.definition}`) : []),

@@ -1,6 +1,7 @@
 import { keyNames, type Column, type TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
+import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { evolutionSteps, type EvolutionStep } from '../../../sdk/sql/evolve.ts'
 import { fitIdentifier, qualify, quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { SchemaChangeDetail } from '../../../model/batch.ts'
@@ -31,7 +32,7 @@ export interface Evolution {
  */
 export async function planEvolution(connection: PgConnection, table: SinkTable, next: TableSchema, changes: readonly SchemaChangeDetail[] = []): Promise<Evolution> {
   const target = await requireTarget(connection, table)
-  const planner = new Planner(table, next, target, await ddlContext(connection, next))
+  const planner = new Planner(table, next, target, await ddlContext(connection, next, false))
   for (const step of evolutionSteps(table.schema, next, changes)) planner.add(step)
   return { statements: planner.statements, table: planner.result }
 }
@@ -70,7 +71,7 @@ class Planner {
       case 'drop':
         return this.#drop(step.column)
       case 'rename':
-        return this.#rename(step.before, step.after)
+        return this.#rename(step.from, step.column)
       case 'add':
         return this.#add(step.column)
       case 'retype':
@@ -117,13 +118,13 @@ class Planner {
   }
 
   /** Renames may pass names around in a ring: who takes a name that is still held parks its holder first. */
-  #rename(before: Column, after: Column): void {
-    const present = this.#parked.get(before.name) ?? before.name
+  #rename(from: string, after: Column): void {
+    const present = this.#parked.get(from) ?? from
     const tag = `${OURS}${this.#tag(after.ordinal)}`
     if (!this.#names.has(present) || this.#target.columns.get(after.name)?.comment === tag) return
     if (this.#names.has(after.name)) this.#makeRoom(after.name)
     this.#renameColumn(present, after.name)
-    const comment = this.#target.columns.get(before.name)?.comment ?? null
+    const comment = this.#target.columns.get(from)?.comment ?? null
     if (comment === null || comment.startsWith(OURS)) this.#comment(after.name, tag)
   }
 
@@ -226,7 +227,9 @@ export function newEnums(previous: TableSchema, next: TableSchema): ReturnType<t
 const TRUNCATE_BYTES = 1 << 30
 
 /** All tables of the message in one TRUNCATE; DELETE too where a foreign key of another table forbids it. */
-export function truncateSql(targets: readonly TargetTable[], restartIdentity: boolean, bytes: number): string[] {
+export function truncateSql(targets: readonly TargetTable[], { restartIdentity, bytes, soft }: { readonly restartIdentity: boolean; readonly bytes: number; readonly soft: boolean }): string[] {
+  const deleted = quoteIdentifier(DELETED_COLUMN)
+  if (soft) return targets.map((target) => `UPDATE ${target.sql} SET ${deleted} = true WHERE NOT ${deleted}`)
   const ours = new Set(targets.map((target) => target.oid))
   const referenced = targets.some((target) => target.referencedBy.some((key) => !ours.has(key.oid)))
   if (bytes < TRUNCATE_BYTES || referenced) return targets.map((target) => `DELETE FROM ${target.sql}`)

@@ -6,6 +6,7 @@ import type { CopyIn } from '../wire/copy.ts'
 import { translate } from '../wire/pg-error.ts'
 import { CopyTextWriter } from './encode.ts'
 import { requireCommit, type Fence } from './fenced.ts'
+import { acceptsBinary } from './relay.ts'
 import { abortable, type SinkSession } from './session.ts'
 import { TableStatements } from './statements.ts'
 import { matchOf } from './table-plans.ts'
@@ -31,7 +32,8 @@ export async function startLoad(pool: SessionPool, fence: Fence, request: LoadRe
       const { connection } = session
       await fence.begin(connection)
       const target = await requireTarget(connection, request.table)
-      const statements = new TableStatements(request.table.schema, target, matchOf(request.table.schema), '')
+      if (request.format === 'pg-copy-binary' && !acceptsBinary(request.table.schema, target)) throw notTheSame(request.table.id)
+      const statements = new TableStatements(request.table.schema, target, { match: matchOf(request.table.schema), soft: false, prefix: '' })
       if (request.replace) await connection.query(emptyRangeSql(request, target))
       const copy = await connection.copyIn(statements.copy(OPTIONS[request.format]))
       return new CopyLoader({ pool, session, copy, request, statements, signal })
@@ -40,6 +42,10 @@ export async function startLoad(pool: SessionPool, fence: Fence, request: LoadRe
     await pool.discard(session)
     throw translate(error, `loading ${request.table.id}`, 'sink')
   }
+}
+
+function notTheSame(table: string): TailraceError {
+  return new TailraceError('SCHEMA_UNSUPPORTED', `${table} cannot be copied in binary form: a type differs between source and target, or its binary form names things of the source's catalog`, { path: table })
 }
 
 const OPTIONS = {

@@ -4,25 +4,26 @@ import type { SinkTable } from '../../../sdk/sink.ts'
 import { quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError } from '../wire/pg-error.ts'
-import { columnSql, createEnumSql, createSchemaSql, createTableSql, enumsOf, extendEnumSql, typeChange, type DdlContext, type EnumType } from './ddl.ts'
+import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
+import { columnSql, createEnumSql, createSchemaSql, createTableSql, DELETED_SQL, enumsOf, extendEnumSql, typeChange, type DdlContext, type EnumType } from './ddl.ts'
 import { placeOf, readTarget, targetSql, type TargetTable } from './target-table.ts'
 
 /** Which of the schema's types the target has. */
-export async function ddlContext(connection: PgConnection, schema: TableSchema): Promise<DdlContext> {
+export async function ddlContext(connection: PgConnection, schema: TableSchema, soft: boolean): Promise<DdlContext> {
   const wanted = schema.dialect === 'postgres' ? [...new Set(schema.columns.map((column) => column.sourceType))] : []
   const known = new Set<string>()
   if (wanted.length > 0) {
     const rows = await connection.rows(`SELECT x FROM unnest(ARRAY[${wanted.map(quoteLiteral).join(', ')}]) AS x WHERE to_regtype(x) IS NOT NULL`)
     for (const [type] of rows) known.add(type ?? '')
   }
-  return { hasType: (type) => known.has(type), serverVersion: connection.serverVersion }
+  return { hasType: (type) => known.has(type), serverVersion: connection.serverVersion, soft }
 }
 
 /** Makes the table, or adds the columns that an existing one lacks. Never removes anything. */
-export async function makeTable(connection: PgConnection, table: SinkTable, logger: Logger): Promise<void> {
+export async function makeTable(connection: PgConnection, table: SinkTable, { logger, soft }: { readonly logger: Logger; readonly soft: boolean }): Promise<void> {
   await makeSchema(connection, placeOf(table).namespace, createSchemaSql(table))
   await makeEnums(connection, enumsOf(table.schema))
-  const context = await ddlContext(connection, table.schema)
+  const context = await ddlContext(connection, table.schema, soft)
   const target = await readTarget(connection, table)
   if (target !== null) return addMissingColumns(connection, table, target, context)
   for (const column of table.schema.columns) {
@@ -74,4 +75,5 @@ async function addMissingColumns(connection: PgConnection, table: SinkTable, tar
   const missing = table.schema.columns.filter((column) => !target.columns.has(column.name))
   // Nullable: rows that are there already have no value for them.
   for (const column of missing) await connection.query(`ALTER TABLE ${targetSql(table)} ADD COLUMN IF NOT EXISTS ${columnSql(table.schema, { ...column, nullable: true, identity: 'no' }, context)}`)
+  if (context.soft && !target.columns.has(DELETED_COLUMN)) await connection.query(`ALTER TABLE ${targetSql(table)} ADD COLUMN IF NOT EXISTS ${DELETED_SQL}`)
 }

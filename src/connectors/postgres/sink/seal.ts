@@ -3,9 +3,10 @@ import { TailraceError, type Problem } from '../../../sdk/errors.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
 import { quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
-import { foreignKeySql, indexSql, keyIndex } from './ddl.ts'
+import { amongLiving, foreignKeySql, indexSql, keyIndex } from './ddl.ts'
 import type { Fence } from './fenced.ts'
 import { freeName, keyStatements, notUniqueError } from './key.ts'
+import type { SinkSession } from './session.ts'
 import { requireTarget, targetSql, type TargetTable } from './target-table.ts'
 
 /**
@@ -16,11 +17,13 @@ export class Sealer {
   readonly #connection: PgConnection
   readonly #fence: Fence
   readonly #replicaRole: boolean
+  readonly #soft: boolean
 
-  constructor(connection: PgConnection, fence: Fence, replicaRole: boolean) {
-    this.#connection = connection
+  constructor(session: SinkSession, fence: Fence, soft: boolean) {
+    this.#connection = session.connection
     this.#fence = fence
-    this.#replicaRole = replicaRole
+    this.#replicaRole = session.replicaRole
+    this.#soft = soft
   }
 
   async makeKey(table: SinkTable): Promise<void> {
@@ -33,7 +36,8 @@ export class Sealer {
     }
   }
 
-  async seal(tables: readonly SinkTable[]): Promise<Problem[]> {
+  /** `sealed`: those that were sealed before; foreign keys may join them with the new ones. */
+  async seal(tables: readonly SinkTable[], sealed: readonly SinkTable[]): Promise<Problem[]> {
     const problems: Problem[] = []
     for (const table of tables) {
       await this.makeKey(table)
@@ -41,8 +45,8 @@ export class Sealer {
       await this.#sequences(table)
       await this.#analyze(table)
     }
-    const byId = new Map(tables.map((table) => [table.id, table]))
-    for (const table of tables) problems.push(...(await this.#foreignKeys(table, byId)))
+    const byId = new Map([...sealed, ...tables].map((table) => [table.id, table]))
+    for (const table of byId.values()) problems.push(...(await this.#foreignKeys(table, byId)))
     return problems
   }
 
@@ -55,7 +59,12 @@ export class Sealer {
       const name = await freeName(this.#connection, table, index)
       const second = index.primary && target.indexes.some((each) => each.primary)
       if (second || hasIndex(target, index, name)) continue
-      const statements = indexSql(table, index, name)
+      const wanted = this.#soft ? amongLiving(index) : index
+      if (wanted === null) {
+        problems.push({ severity: 'warning', code: 'SCHEMA_UNSUPPORTED', path: table.id, message: `the constraint ${index.name} of ${table.id} is left out: rows marked as deleted would count` })
+        continue
+      }
+      const statements = indexSql(table, wanted, name)
       const problem = await this.#try(table, statements, `index ${index.name} of ${table.id}`)
       if (problem !== null) problems.push(problem)
     }

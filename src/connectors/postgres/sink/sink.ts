@@ -4,6 +4,8 @@ import type { TableId } from '../../../model/schema.ts'
 import type { ConnectorContext } from '../../../sdk/connector.ts'
 import { TailraceError, type Problem } from '../../../sdk/errors.ts'
 import type { Checkpoint, Loader, LoadRequest, Sink, SinkCapabilities, SinkCheckpoints, SinkTable } from '../../../sdk/sink.ts'
+import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
+import { quoteIdentifier } from '../../../sdk/sql/identifiers.ts'
 import type { PostgresConfig } from '../config.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { translate } from '../wire/pg-error.ts'
@@ -25,7 +27,7 @@ export const postgresSinkCapabilities: SinkCapabilities = {
   commit: 'transactional',
   formats: ['pg-copy-binary', 'csv', 'rows'],
   parallelLoads: 8,
-  delete: ['hard'],
+  delete: ['hard', 'soft'],
   truncate: true,
   schemaChanges: true,
   // Nothing is gained above 10,000 changes (APPLY.md rule 2).
@@ -52,6 +54,8 @@ export class PostgresSink implements Sink {
   readonly #bookkeeping: Bookkeeping
   readonly #fence: Fence
   readonly #tables = new Map<TableId, SinkTable>()
+  /** Tables that have their indexes. */
+  readonly #sealed = new Map<TableId, SinkTable>()
   #epoch: number | null = null
   #writer: StreamWriter | null = null
   /** Once a newer runner has taken over, this one never writes again. */
@@ -70,8 +74,12 @@ export class PostgresSink implements Sink {
     }
   }
 
+  get #soft(): boolean {
+    return this.#context.deletes === 'soft'
+  }
+
   async check(tables: readonly SinkTable[], signal: AbortSignal): Promise<readonly Problem[]> {
-    return this.#admin('checking the target', signal, (session) => checkTarget(session, this.#config, tables))
+    return this.#admin('checking the target', signal, (session) => checkTarget(session, { config: this.#config, soft: this.#soft }, tables))
   }
 
   async inspect(table: SinkTable, signal: AbortSignal): Promise<'absent' | 'empty' | 'filled'> {
@@ -83,7 +91,7 @@ export class PostgresSink implements Sink {
   }
 
   describeSchema(table: SinkTable): readonly string[] {
-    return describeTable(table)
+    return describeTable(table, this.#soft)
   }
 
   async applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options: { readonly replace?: boolean } = {}): Promise<void> {
@@ -91,7 +99,7 @@ export class PostgresSink implements Sink {
       if (options.replace === true) await this.#fence.run(connection, [`DROP TABLE IF EXISTS ${targetSql(table)}`], `replacing ${targetSql(table)}`)
       const exists = (await readTarget(connection, table)) !== null || (previous !== null && (await readTarget(connection, previous)) !== null)
       if (previous !== null && exists && previous.schema !== table.schema) await this.#evolve(connection, previous, table)
-      else await makeTable(connection, table, this.#context.logger)
+      else await makeTable(connection, table, { logger: this.#context.logger, soft: this.#soft })
     })
     this.#tables.set(table.id, table)
     this.#writer?.forget()
@@ -108,7 +116,7 @@ export class PostgresSink implements Sink {
   async clear(table: SinkTable, signal: AbortSignal): Promise<void> {
     await this.#admin(`emptying ${targetSql(table)}`, signal, async ({ connection }) => {
       const target = await requireTarget(connection, table)
-      await this.#fence.run(connection, truncateSql([target], false, Infinity), `emptying ${targetSql(table)}`)
+      await this.#fence.run(connection, truncateSql([target], { restartIdentity: false, bytes: Infinity, soft: false }), `emptying ${targetSql(table)}`)
     })
   }
 
@@ -124,7 +132,8 @@ export class PostgresSink implements Sink {
   }
 
   async seal(tables: readonly SinkTable[], signal: AbortSignal): Promise<readonly Problem[]> {
-    const problems = await this.#admin('making indexes and constraints', signal, ({ connection, replicaRole }) => new Sealer(connection, this.#fence, replicaRole).seal(tables))
+    const problems = await this.#admin('making indexes and constraints', signal, (session) => new Sealer(session, this.#fence, this.#soft).seal(tables, [...this.#sealed.values()]))
+    for (const table of tables) this.#sealed.set(table.id, table)
     this.#writer?.forget()
     return problems
   }
@@ -135,7 +144,7 @@ export class PostgresSink implements Sink {
   }
 
   async count(table: SinkTable, signal: AbortSignal): Promise<bigint> {
-    return this.#admin(`counting ${targetSql(table)}`, signal, async ({ connection }) => BigInt((await connection.rows(`SELECT count(*) FROM ${targetSql(table)}`))[0]?.[0] ?? 0))
+    return this.#admin(`counting ${targetSql(table)}`, signal, async ({ connection }) => BigInt((await connection.rows(`SELECT count(*) FROM ${targetSql(table)}${this.#soft ? ` WHERE NOT ${quoteIdentifier(DELETED_COLUMN)}` : ''}`))[0]?.[0] ?? 0))
   }
 
   async remove(signal: AbortSignal): Promise<readonly string[]> {
@@ -210,6 +219,7 @@ export class PostgresSink implements Sink {
     const host = {
       bookkeeping: this.#bookkeeping,
       logger: this.#context.logger,
+      soft: this.#soft,
       table: (id: TableId) => this.#table(id),
       barrier: (barrier: Barrier, stream: SinkSession) => this.#barrier(barrier, stream),
     }
@@ -220,7 +230,7 @@ export class PostgresSink implements Sink {
     if (barrier.kind === 'truncate') {
       const targets: TargetTable[] = []
       for (const schema of barrier.tables) targets.push(await requireTarget(connection, this.#table(schema.id)))
-      return { statements: truncateSql(targets, barrier.restartIdentity, await sizeOf(connection, targets)), done: () => {} }
+      return { statements: truncateSql(targets, { restartIdentity: barrier.restartIdentity, bytes: await sizeOf(connection, targets), soft: this.#soft }), done: () => {} }
     }
     const enums = newEnums(barrier.previous, barrier.schema)
     if (enums.length > 0) await this.#sessions.admin(this.#context.signal, (admin) => makeEnums(admin.connection, enums))
@@ -230,6 +240,7 @@ export class PostgresSink implements Sink {
 
   #renamed(from: TableId, table: SinkTable): void {
     this.#tables.delete(from)
+    if (this.#sealed.delete(from)) this.#sealed.set(table.id, table)
     this.#tables.set(table.id, table)
   }
 

@@ -10,9 +10,11 @@ export class TablePlans {
   readonly #connection: PgConnection
   readonly #table: (id: TableId) => SinkTable
   readonly #plans = new Map<TableId, { schema: TableSchema; shape: string; statements: TableStatements }>()
+  readonly #soft: boolean
   #made = 0
 
-  constructor(connection: PgConnection, table: (id: TableId) => SinkTable) {
+  constructor(connection: PgConnection, table: (id: TableId) => SinkTable, soft: boolean) {
+    this.#soft = soft
     this.#connection = connection
     this.#table = table
   }
@@ -31,7 +33,7 @@ export class TablePlans {
       return known.statements
     }
     const target = await requireTarget(this.#connection, this.#table(schema.id))
-    const statements = new TableStatements(schema, target, matchOf(schema), `t${this.#made++}`)
+    const statements = new TableStatements(schema, target, { match: matchOf(schema), soft: this.#soft, prefix: `t${this.#made++}` })
     this.#plans.set(schema.id, { schema, shape, statements })
     return statements
   }

@@ -17,6 +17,25 @@ export interface CatalogTable {
   readonly selectable: boolean
 }
 
+/**
+ * `<files>|<column:xid,…>|<labels>` of the table `c`: an ALTER TABLE that rewrites rows gives it new files and writes its
+ * columns' catalog rows anew; TRUNCATE and VACUUM FULL do only the first, SET DEFAULT and the like only the second. The
+ * labels are those of its enums: adding or renaming one touches the table not at all.
+ */
+const STORAGE = `
+  (CASE WHEN c.relkind = 'p' THEN (SELECT md5(string_agg(l.oid || ':' || l.relfilenode, ',' ORDER BY l.oid)) FROM pg_partition_tree(c.oid) p JOIN pg_class l ON l.oid = p.relid WHERE p.isleaf) ELSE c.relfilenode::text END)
+  || '|' || (SELECT coalesce(string_agg(a.attnum || ':' || a.xmin, ',' ORDER BY a.attnum), '') FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
+  || '|' || (SELECT coalesce(md5(string_agg(e.enumtypid || ':' || e.enumlabel, ',' ORDER BY e.enumtypid, e.enumsortorder)), '')
+               FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_enum e ON e.enumtypid IN (t.oid, t.typelem, t.typbasetype)
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND t.typtype <> 'b' OR a.attrelid = c.oid AND a.attnum > 0 AND t.typcategory = 'A')`
+
+/** The marks of tables alone, by oid: cheap enough to be asked often. */
+export async function readStorage(connection: PgConnection, oids: readonly number[]): Promise<Map<number, string>> {
+  if (oids.length === 0) return new Map()
+  const rows = await connection.rows(`SELECT c.oid, ${STORAGE} FROM pg_class c WHERE c.oid IN (${oids.join(',')})`)
+  return new Map(rows.map(([oid, mark]) => [Number(oid), mark ?? '']))
+}
+
 const VISIBLE = `n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`
 
 /**
@@ -52,6 +71,7 @@ interface TableRow {
   readonly owned: boolean
   readonly selectable: boolean
   readonly leaves: readonly number[]
+  readonly storage: string
 }
 
 async function readTables(connection: PgConnection, ownSchema: string, oids: readonly number[] | null): Promise<TableRow[]> {
@@ -62,7 +82,8 @@ async function readTables(connection: PgConnection, ownSchema: string, oids: rea
             CASE WHEN c.relkind = 'p' THEN (SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p WHERE p.isleaf) ELSE pg_table_size(c.oid) END,
             CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int ELSE 0 END,
             pg_has_role(c.relowner, 'USAGE'), has_table_privilege(c.oid, 'SELECT'),
-            CASE WHEN c.relkind = 'p' THEN (SELECT string_agg(p.relid::oid::text, ',') FROM pg_partition_tree(c.oid) p WHERE p.isleaf) ELSE c.oid::text END
+            CASE WHEN c.relkind = 'p' THEN (SELECT string_agg(p.relid::oid::text, ',') FROM pg_partition_tree(c.oid) p WHERE p.isleaf AND p.relid <> c.oid) ELSE c.oid::text END,
+            ${STORAGE}
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND ${VISIBLE} AND n.nspname <> $1 AND ${which}
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
@@ -82,6 +103,7 @@ async function readTables(connection: PgConnection, ownSchema: string, oids: rea
     owned: row[9] === 't',
     selectable: row[10] === 't',
     leaves: (row[11] ?? '').split(',').filter(Boolean).map(Number),
+    storage: row[12] ?? '',
   }))
 }
 
@@ -220,6 +242,8 @@ function assemble(table: TableRow, own: OwnColumns, indexes: readonly IndexRow[]
     ...(own.computed.length === 0 ? {} : { computed: own.computed }),
     estimate: { rows: Math.round(table.rows), bytes: table.bytes },
     relation: table.oid,
+    ...(table.kind === 'p' ? { partitions: table.leaves } : {}),
+    storage: table.storage,
     dialect: 'postgres',
   }
   return {

@@ -4,7 +4,7 @@ import type { TableId, TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
 import type { PgConnection } from '../wire/connection.ts'
-import { readCatalog, type CatalogTable } from './catalog.ts'
+import { readCatalog, readStorage, type CatalogTable } from './catalog.ts'
 import type { Relation } from './pgoutput.ts'
 import { diffSchemas } from './schema-diff.ts'
 import type { Question } from './stream-reader.ts'
@@ -36,6 +36,8 @@ export class Relations {
   /** Relations described in this session, and tables whose columns are not those that we know although the names are. */
   readonly #seen = new Set<number>()
   readonly #suspects = new Set<TableId>()
+  /** The catalog's mark of each table when we last compared it with what we know. */
+  readonly #marks = new Map<TableId, string>()
 
   private constructor(connection: PgConnection, ownSchema: string, views: ReadonlyMap<TableId, View>) {
     this.#connection = connection
@@ -56,7 +58,10 @@ export class Relations {
     const leaves = now === undefined || now.leaves.length === 0 ? [table.schema.relation] : now.leaves
     this.#leaves.set(table.id, leaves)
     for (const oid of leaves) this.#byOid.set(oid, table.id)
-    if (now !== undefined && !sameOrdinals(table.schema, now.schema)) this.#suspects.add(table.id)
+    this.#marks.set(table.id, now?.schema.storage ?? '')
+    if (now === undefined) return
+    const { changes, ambiguous } = diffSchemas(table.schema, adjust(table, table.schema, now.schema))
+    if (changes.length > 0 || ambiguous !== null) this.#suspects.add(table.id)
   }
 
   async resolve(question: Extract<Question, { kind: 'relation' }>): Promise<Resolution> {
@@ -69,11 +74,43 @@ export class Relations {
     const again = this.#seen.has(relation.id)
     this.#seen.add(relation.id)
     const same = sameShape(table, schema, relation)
-    if (same && !again && !this.#suspects.has(id)) return { schema, columns: mapColumns(schema, relation), barrier: null }
+    if (same && !again && !this.#suspects.has(id) && (await this.#isMarked(table))) return { schema, columns: mapColumns(schema, relation), barrier: null }
     // The copy is younger than these rows, which will be left out: their shape is no change of the table's.
     const view = this.#views.get(id)
     if (!same && view !== undefined && question.transaction !== null && covers(view, question.transaction)) return NOT_OURS
     return this.#changed(table, schema, relation)
+  }
+
+  /** The shape in which a table's rows come now. */
+  schemaOf(id: TableId): TableSchema | undefined {
+    return this.#schemas.get(id)
+  }
+
+  /**
+   * What the catalog says of a table that the change log has not said, and may never say: rows rewritten silently. Changes
+   * that rows will tell of are left to them.
+   */
+  async inspect(table: SourceTable): Promise<Barrier | null> {
+    const before = this.#schemas.get(table.id) ?? table.schema
+    const [now] = await readCatalog(this.#connection, this.#ownSchema, [table.schema.relation])
+    if (now === undefined) return null
+    const { changes, ambiguous } = diffSchemas(before, adjust(table, before, now.schema))
+    const labels = changes.length > 0 && changes.every((change) => change.kind === 'type-changed' && change.before === change.after) && sameTypes(before, now.schema)
+    if (ambiguous === null && !labels) return null
+    const schema = ambiguous === null ? adjust(table, before, now.schema) : before
+    if (ambiguous === null) this.#schemas.set(table.id, schema)
+    return { kind: 'schema', previous: before, schema, changes, ambiguous }
+  }
+
+  /** New leaf partitions, which were empty: their rows are the table's from now on. */
+  adopt(id: TableId, partitions: readonly number[]): Barrier | null {
+    const previous = this.#schemas.get(id)
+    if (previous === undefined) return null
+    const schema = { ...previous, partitions }
+    this.#schemas.set(id, schema)
+    this.#leaves.set(id, partitions)
+    for (const oid of partitions) this.#byOid.set(oid, id)
+    return { kind: 'schema', previous, schema, changes: [], ambiguous: null }
   }
 
   /** The barrier of a TRUNCATE; null when none of our tables is in it. */
@@ -104,6 +141,12 @@ export class Relations {
     return null
   }
 
+  /** Whether the catalog holds of the table what it held when we read it: a first row may come long after. */
+  async #isMarked(table: SourceTable): Promise<boolean> {
+    const marks = await readStorage(this.#connection, [table.schema.relation])
+    return marks.get(table.schema.relation) === this.#marks.get(table.id)
+  }
+
   async #changed(table: SourceTable, before: TableSchema, relation: Relation): Promise<Resolution> {
     const [now] = await readCatalog(this.#connection, this.#ownSchema, [table.schema.relation])
     if (now === undefined) {
@@ -112,6 +155,7 @@ export class Relations {
       throw new TailraceError('SCHEMA_CHANGED', `table ${table.id} changed and was then dropped: its last rows cannot be followed`, { hint: `tailrace tables <pipeline> remove ${table.id}` })
     }
     const after = adjust(table, before, now.schema)
+    this.#marks.set(table.id, now.schema.storage ?? '')
     const agrees = sameShape(table, after, relation)
     if (!agrees) return this.#movedOn(table, before, relation)
     this.#suspects.delete(table.id)
@@ -130,7 +174,7 @@ export class Relations {
     if (sameShape(table, before, relation)) return { schema: before, columns: mapColumns(before, relation), barrier: null }
     this.#suspects.add(table.id)
     const reason = `${table.id} was changed several times before its changes were read, so columns cannot be told apart`
-    return { schema: before, columns: mapColumns(before, relation), barrier: { kind: 'schema', previous: before, schema: before, changes: [], ambiguous: reason } }
+    return { schema: before, columns: mapColumns(before, relation), barrier: { kind: 'schema', previous: before, schema: before, changes: [], ambiguous: reason, blind: true } }
   }
 }
 
@@ -140,9 +184,10 @@ function adjust(table: SourceTable, before: TableSchema, now: TableSchema): Tabl
   const added = now.columns.filter((column) => !known.has(column.ordinal) && !table.columnsFixed && !table.excluded.includes(column.name))
   const kept = before.columns.flatMap((column) => now.columns.find((other) => other.ordinal === column.ordinal) ?? [])
   const columns = [...kept, ...added]
-  const keyOrdinals = now.key.map((index) => now.columns[index]?.ordinal)
-  const key = keyOrdinals.map((ordinal) => columns.findIndex((column) => column.ordinal === ordinal))
-  return { ...now, columns, key: key.includes(-1) ? before.key : key }
+  const places = (schema: TableSchema): number[] => schema.key.map((index) => columns.findIndex((column) => column.ordinal === schema.columns[index]?.ordinal))
+  const [chosen, catalog] = [places(before).filter((place) => place >= 0), places(now)]
+  // Whatever it is called by now, to the pipeline it is the table that was chosen.
+  return { ...now, id: before.id, columns, key: table.keyFixed === true || catalog.includes(-1) ? chosen : catalog }
 }
 
 function sameShape(table: SourceTable, schema: TableSchema, relation: Relation): boolean {
@@ -158,8 +203,9 @@ function sameShape(table: SourceTable, schema: TableSchema, relation: Relation):
   return [...wire.keys()].every((name) => table.excluded.includes(name) || computed.has(name))
 }
 
-function sameOrdinals(schema: TableSchema, now: TableSchema): boolean {
-  return schema.columns.every((column) => now.columns.some((other) => other.ordinal === column.ordinal && other.name === column.name))
+/** The same columns of the same types, whatever the labels of their enums. */
+function sameTypes(before: TableSchema, now: TableSchema): boolean {
+  return before.columns.every((column) => now.columns.some((other) => other.ordinal === column.ordinal && other.name === column.name && other.sourceType === column.sourceType))
 }
 
 function mapColumns(schema: TableSchema, relation: Relation): Int16Array {

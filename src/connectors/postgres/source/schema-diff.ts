@@ -1,5 +1,6 @@
 import type { SchemaChangeDetail } from '../../../model/batch.ts'
-import { keyNames, type Column, type TableSchema } from '../../../model/schema.ts'
+import type { LogicalType } from '../../../model/logical-type.ts'
+import { keyNames, tableId, type Column, type TableSchema } from '../../../model/schema.ts'
 
 export interface SchemaDiff {
   readonly changes: readonly SchemaChangeDetail[]
@@ -25,7 +26,25 @@ export function diffSchemas(before: TableSchema, after: TableSchema): SchemaDiff
   if (keyNames(before).join('\0') !== keyNames(after).join('\0') && !onlyRenamed(before, after)) {
     changes.push({ kind: 'key-changed', before: keyNames(before).join(', ') || null, after: keyNames(after).join(', ') || null })
   }
+  if (before.namespace !== after.namespace || before.name !== after.name) changes.push({ kind: 'table-renamed', before: tableId(before.namespace, before.name), after: tableId(after.namespace, after.name) })
+  if (reasons.length === 0 && wasRewritten(before, after)) reasons.push(`the rows of ${before.id} were rewritten in place (ALTER COLUMN … TYPE … USING?)`)
   return { changes, ambiguous: reasons.length === 0 ? null : reasons.join('; ') }
+}
+
+/**
+ * New files and, for a column that stays, a new catalog row: the rows were written anew by ALTER TABLE. Either alone is
+ * TRUNCATE, VACUUM FULL, SET DEFAULT: those change no value.
+ */
+export function wasRewritten(before: TableSchema, after: TableSchema): boolean {
+  if (before.storage === undefined || after.storage === undefined) return false
+  const [oldFiles, oldColumns = ''] = before.storage.split('|')
+  const [newFiles, newColumns = ''] = after.storage.split('|')
+  if (oldFiles === newFiles || before.partitions?.join() !== after.partitions?.join()) return false
+  const known = new Map(oldColumns.split(',').map((entry) => entry.split(':') as [string, string]))
+  return newColumns.split(',').some((entry) => {
+    const [ordinal = '', xid] = entry.split(':')
+    return known.has(ordinal) && known.get(ordinal) !== xid
+  })
 }
 
 function onlyRenamed(before: TableSchema, after: TableSchema): boolean {
@@ -46,7 +65,17 @@ function compareColumn(old: Column, column: Column, changes: SchemaChangeDetail[
     changes.push({ kind: 'type-changed', before: old.name, after: column.name })
     if (!keepsValues(old, column)) reasons.push(`the type of column ${column.name} changed from ${old.sourceType} to ${column.sourceType}, which rewrites rows`)
   }
+  const labels = compareLabels(old.type, column.type)
+  if (old.sourceType === column.sourceType && labels !== 'same') changes.push({ kind: 'type-changed', before: old.name, after: column.name })
+  if (labels === 'lost') reasons.push(`labels of the type ${column.sourceType} were renamed, which changes what old rows of column ${column.name} say`)
   if (old.nullable !== column.nullable) changes.push({ kind: 'nullability-changed', before: old.name, after: column.name })
+}
+
+function compareLabels(before: LogicalType, after: LogicalType): 'same' | 'added' | 'lost' {
+  if (before.kind === 'array' && after.kind === 'array') return compareLabels(before.element, after.element)
+  if (before.kind !== 'enum' || after.kind !== 'enum') return 'same'
+  if (before.values.some((label) => !after.values.includes(label))) return 'lost'
+  return before.values.join('\0') === after.values.join('\0') ? 'same' : 'added'
 }
 
 const TEXT_LIKE = new Set([25, 1043])

@@ -1,0 +1,125 @@
+import type { Position } from '../../model/position.ts'
+import type { TableSchema } from '../../model/schema.ts'
+import { TailraceError } from '../../sdk/errors.ts'
+import type { Checkpoint, SinkTable } from '../../sdk/sink.ts'
+import { quoteIdentifier, quoteLiteral } from '../../sdk/sql/identifiers.ts'
+import type { Connection } from './connection.ts'
+import { CATALOG } from './database.ts'
+import { placeOf, type Place } from './target-table.ts'
+
+/**
+ * What commits with the rows: epoch and position per pipeline (Invariant 8), and the shape in which each target table was
+ * left, so that a schema change that is repeated finds itself done. Here the key of each table is kept, too, which has no
+ * index in the table (APPLY B).
+ *
+ * Rows are replaced, never updated: an UPDATE in place makes nearly every commit a checkpoint (APPLY B).
+ */
+export class Bookkeeping {
+  readonly schema: string
+  readonly #pipeline: string
+  readonly #checkpoints: string
+  readonly #tables: string
+
+  constructor(schema: string, pipeline: string) {
+    this.schema = schema
+    this.#pipeline = pipeline
+    this.#checkpoints = `${CATALOG}.${quoteIdentifier(schema)}.checkpoints`
+    this.#tables = `${CATALOG}.${quoteIdentifier(schema)}.tables`
+  }
+
+  /** What tells the pipelines of one file apart. */
+  get name(): string {
+    return `${this.schema}/${this.#pipeline}`
+  }
+
+  get #where(): string {
+    return `WHERE pipeline = ${quoteLiteral(this.#pipeline)}`
+  }
+
+  /** Epoch + 1. In a transaction. */
+  async claim(connection: Connection): Promise<Checkpoint> {
+    await connection.run(`CREATE SCHEMA IF NOT EXISTS ${CATALOG}.${quoteIdentifier(this.schema)}`)
+    await connection.run(`CREATE TABLE IF NOT EXISTS ${this.#checkpoints} (pipeline VARCHAR, epoch BIGINT, position VARCHAR, updated_at TIMESTAMPTZ)`)
+    await connection.run(`CREATE TABLE IF NOT EXISTS ${this.#tables} (pipeline VARCHAR, source VARCHAR, target_schema VARCHAR, target_table VARCHAR, key VARCHAR[], shape VARCHAR)`)
+    const found = await this.look(connection)
+    const epoch = (found?.epoch ?? 0) + 1
+    if (found !== null) await connection.run(`DELETE FROM ${this.#checkpoints} ${this.#where}`)
+    await this.#insert(connection, epoch, found?.position ?? null)
+    return { epoch, position: found?.position ?? null }
+  }
+
+  /** Null: the pipeline has no row, or there is no bookkeeping. */
+  async look(connection: Connection): Promise<Checkpoint | null> {
+    if (!(await this.#exists(connection, 'checkpoints'))) return null
+    const [row] = await connection.rows(`SELECT epoch::VARCHAR, position FROM ${this.#checkpoints} ${this.#where}`)
+    return row === undefined ? null : { epoch: Number(row[0]), position: (row[1] ?? null) as Position | null }
+  }
+
+  /** Throws FENCED unless the epoch is ours. */
+  async prove(connection: Connection, epoch: number): Promise<Checkpoint> {
+    const found = await this.look(connection)
+    if (found?.epoch !== epoch) throw this.fenced(epoch, found?.epoch ?? null)
+    return found
+  }
+
+  /** Last statements of a transaction that has its position with it; proves the epoch. */
+  async advance(connection: Connection, epoch: number, position: Position | null): Promise<void> {
+    const gone = await connection.run(`DELETE FROM ${this.#checkpoints} ${this.#where} AND epoch = ${epoch}`)
+    if (gone !== 1) throw this.fenced(epoch, null)
+    await this.#insert(connection, epoch, position)
+  }
+
+  /** The shape that the target table was left in; null when nobody noted it. */
+  async shape(connection: Connection, place: Place): Promise<TableSchema | null> {
+    if (!(await this.#exists(connection, 'tables'))) return null
+    const [row] = await connection.rows(`SELECT shape FROM ${this.#tables} WHERE ${samePlace(place)}`)
+    const text = row?.[0]
+    return typeof text === 'string' ? (JSON.parse(text) as TableSchema) : null
+  }
+
+  async keepShape(connection: Connection, table: SinkTable): Promise<void> {
+    const place = placeOf(table)
+    const { schema } = table
+    const key = schema.key.map((index) => quoteLiteral(schema.columns[index]?.name ?? '')).join(', ')
+    await connection.run(`DELETE FROM ${this.#tables} WHERE ${samePlace(place)}`)
+    const texts = [this.#pipeline, schema.id, place.namespace, place.name].map(quoteLiteral).join(', ')
+    await connection.run(`INSERT INTO ${this.#tables} VALUES (${texts}, [${key}]::VARCHAR[], ${quoteLiteral(JSON.stringify(schema))})`)
+  }
+
+  /** Forgets the pipeline; tables and schema go with the last one. Names what went. */
+  async remove(connection: Connection): Promise<readonly string[]> {
+    if (!(await this.#exists(connection, 'checkpoints'))) return []
+    await connection.run(`DELETE FROM ${this.#tables} ${this.#where}`)
+    const removed = await connection.run(`DELETE FROM ${this.#checkpoints} ${this.#where}`)
+    const [left] = await connection.rows(`SELECT count(*)::VARCHAR FROM ${this.#checkpoints}`)
+    if (left?.[0] !== '0') return removed === 0 ? [] : [`row of ${this.#pipeline} in ${this.schema}.checkpoints`]
+    await connection.run(`DROP TABLE ${this.#checkpoints}`)
+    await connection.run(`DROP TABLE ${this.#tables}`)
+    const tables = [`table ${this.schema}.checkpoints`, `table ${this.schema}.tables`]
+    const [others] = await connection.rows(`SELECT count(*)::VARCHAR FROM duckdb_tables() WHERE database_name = '${CATALOG}' AND schema_name = ${quoteLiteral(this.schema)}`)
+    if (others?.[0] !== '0') return tables
+    await connection.run(`DROP SCHEMA ${CATALOG}.${quoteIdentifier(this.schema)}`)
+    return [...tables, `schema ${this.schema}`]
+  }
+
+  fenced(ours: number, found: number | null): TailraceError {
+    const what = found === null ? 'epoch and position in the target are not ours any more' : `epoch ${found} instead of ${ours}`
+    return new TailraceError('FENCED', `pipeline ${this.#pipeline} was taken over by another runner (${what}); nothing was written`, {
+      hint: 'only one runner of a pipeline can write; the later one goes on',
+    })
+  }
+
+  async #insert(connection: Connection, epoch: number, position: Position | null): Promise<void> {
+    const text = position === null ? 'NULL' : quoteLiteral(position)
+    await connection.run(`INSERT INTO ${this.#checkpoints} VALUES (${quoteLiteral(this.#pipeline)}, ${epoch}, ${text}, now())`)
+  }
+
+  async #exists(connection: Connection, table: string): Promise<boolean> {
+    const rows = await connection.rows(`SELECT table_name FROM duckdb_tables() WHERE database_name = '${CATALOG}' AND schema_name = ${quoteLiteral(this.schema)} AND table_name = '${table}'`)
+    return rows.length > 0
+  }
+}
+
+function samePlace({ namespace, name }: Place): string {
+  return `lower(target_schema) = lower(${quoteLiteral(namespace)}) AND lower(target_table) = lower(${quoteLiteral(name)})`
+}

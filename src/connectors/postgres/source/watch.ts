@@ -1,0 +1,199 @@
+import type { Barrier, StreamBatch } from '../../../model/batch.ts'
+import { parseTableName, type TableId, type TableSchema } from '../../../model/schema.ts'
+import { TailraceError } from '../../../sdk/errors.ts'
+import type { SourceTable } from '../../../sdk/source.ts'
+import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
+import type { PgConnection } from '../wire/connection.ts'
+import { readStorage } from './catalog.ts'
+import type { Origin } from './origin.ts'
+import type { Relations } from './relations.ts'
+
+export interface WatchParts {
+  readonly sql: PgConnection
+  readonly origin: Origin
+  /** The publication is ours to change. */
+  readonly ours: boolean
+  readonly tables: readonly SourceTable[]
+  readonly relations: Relations
+  readonly intervalMillis: number
+  readonly clock: () => number
+}
+
+/** What the catalog says of one table. */
+interface Seen {
+  readonly exists: boolean
+  /** The table that has the name now; null: none. */
+  readonly holder: number | null
+  readonly leaves: readonly number[]
+}
+
+/**
+ * What the change log never tells (TRAPS 46, 48, 50, 52): another table has taken the name, partitions were attached or
+ * detached, a table was taken out of the publication, rows were rewritten in place. Looked for in the catalog now and then;
+ * what is found becomes a barrier that has the table read again, or stops the pipeline.
+ */
+export class Watch {
+  readonly #parts: WatchParts
+  readonly #dropped = new Set<TableId>()
+  readonly #marks = new Map<TableId, string>()
+  /** New partitions that were published when this xid was the next: rows before that may be missing (TRAPS 51). */
+  readonly #joining = new Map<number, bigint>()
+  #lookedAt = -Infinity
+
+  constructor(parts: WatchParts) {
+    this.#parts = parts
+  }
+
+  /** A barrier per finding; none when it is not time to look yet. */
+  async look(): Promise<Barrier[]> {
+    const now = this.#parts.clock()
+    if (now - this.#lookedAt < this.#parts.intervalMillis) return []
+    this.#lookedAt = now
+    const published = await this.#published()
+    const seen = await this.#seeTables()
+    const barriers: Barrier[] = []
+    for (const [index, table] of this.#parts.tables.entries()) {
+      const found = seen[index]
+      const barrier = found === undefined ? null : await this.#judge(table, found, published)
+      if (barrier !== null) barriers.push(barrier)
+    }
+    return [...barriers, ...(await this.#rewritten())]
+  }
+
+  async #judge(table: SourceTable, seen: Seen, published: ReadonlySet<number>): Promise<Barrier | null> {
+    const { relation } = table.schema
+    if (seen.holder !== null && seen.holder !== relation) return this.#readAgain(table, `another table has taken the name ${table.id}`)
+    if (!seen.exists) return this.#drop(table)
+    const partitions = this.#schemaOf(table).partitions
+    const gone = partitions?.filter((leaf) => !seen.leaves.includes(leaf)) ?? []
+    if (gone.length > 0) return this.#readAgain(table, `a partition of ${table.id} was detached or dropped`)
+    const added = partitions === undefined ? [] : seen.leaves.filter((leaf) => !partitions.includes(leaf))
+    if (added.length > 0) return this.#join(table, seen.leaves, added, published)
+    const missing = [...(partitions ?? [relation])].filter((leaf) => !published.has(leaf))
+    return missing.length === 0 || published.has(relation) ? null : this.#unpublished(table)
+  }
+
+  #schemaOf(table: SourceTable): TableSchema {
+    return this.#parts.relations.schemaOf(table.id) ?? table.schema
+  }
+
+  #readAgain(table: SourceTable, reason: string): Barrier {
+    const schema = this.#schemaOf(table)
+    return { kind: 'schema', previous: schema, schema, changes: [], ambiguous: reason }
+  }
+
+  #drop(table: SourceTable): Barrier | null {
+    if (this.#dropped.has(table.id)) return null
+    this.#dropped.add(table.id)
+    const schema = this.#schemaOf(table)
+    return { kind: 'schema', previous: schema, schema, changes: [{ kind: 'table-dropped', before: table.id, after: null }], ambiguous: null }
+  }
+
+  /** One of ours is added again when the table is read again; what is in a person's is for the person to say. */
+  #unpublished(table: SourceTable): Barrier {
+    const { ours, origin } = this.#parts
+    if (ours) return this.#readAgain(table, `${table.id} was taken out of the publication ${origin.publication}`)
+    throw new TailraceError('SCHEMA_CHANGED', `the publication ${origin.publication} no longer holds all of ${table.id}: its changes do not come any more`, {
+      hint: `ALTER PUBLICATION ${quoteName(origin.publication)} ADD TABLE ${qualifiedName(table.schema)}; then tailrace resnapshot <pipeline> ${table.id}`,
+      path: table.id,
+    })
+  }
+
+  /**
+   * New partitions. An empty one joins without ado, once it is published and every transaction that ran then has ended: no
+   * row of it can have been missed. Any other may have rows that never were in the log: the table is read again.
+   */
+  async #join(table: SourceTable, leaves: readonly number[], added: readonly number[], published: ReadonlySet<number>): Promise<Barrier | null> {
+    const { sql, ours, origin, relations } = this.#parts
+    const reason = `a partition of ${table.id} was attached`
+    // TRAPS 52: on 14 a table that was written before it was attached sends nothing afterwards, to this walsender.
+    if (sql.serverVersion < 150_000) return this.#readAgain(table, reason)
+    const names = await this.#leafNames(added)
+    const missing = added.filter((leaf) => !published.has(leaf))
+    if (missing.length > 0 && !published.has(table.schema.relation)) {
+      if (!ours) return this.#unpublished(table)
+      await sql.query(`ALTER PUBLICATION ${quoteName(origin.publication)} ADD TABLE ${missing.map((leaf) => names.get(leaf)).join(', ')}`)
+      const [row] = await sql.rows('SELECT pg_current_xact_id()')
+      for (const leaf of missing) this.#joining.set(leaf, BigInt(row?.[0] ?? 0))
+    }
+    if (await this.#mayRun(added)) return null
+    const [row] = await sql.rows(`SELECT ${[...names.values()].map((name) => `EXISTS (SELECT FROM ${name})`).join(' OR ')}`)
+    if (row?.[0] === 't') return this.#readAgain(table, reason)
+    for (const leaf of added) this.#joining.delete(leaf)
+    return relations.adopt(table.id, leaves)
+  }
+
+  /** Whether a transaction may still run that began before the partitions were published. */
+  async #mayRun(leaves: readonly number[]): Promise<boolean> {
+    const [row] = await this.#parts.sql.rows('SELECT pg_snapshot_xmin(pg_current_snapshot())')
+    const oldest = BigInt(row?.[0] ?? 0)
+    return leaves.some((leaf) => oldest <= (this.#joining.get(leaf) ?? -1n))
+  }
+
+  async #leafNames(oids: readonly number[]): Promise<Map<number, string>> {
+    const rows = await this.#parts.sql.rows(`SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN (${oids.join(',')})`)
+    return new Map(rows.map(([oid, namespace, name]) => [Number(oid), qualifiedName({ namespace: namespace ?? '', name: name ?? '' })]))
+  }
+
+  /** Tables whose catalog mark is new and whose rows, it turns out, were written anew. */
+  async #rewritten(): Promise<Barrier[]> {
+    const { sql, tables, relations } = this.#parts
+    const marks = await readStorage(sql, tables.map((table) => table.schema.relation))
+    const barriers: Barrier[] = []
+    for (const table of tables) {
+      const mark = marks.get(table.schema.relation)
+      if (mark === undefined || mark === (this.#marks.get(table.id) ?? this.#schemaOf(table).storage)) continue
+      this.#marks.set(table.id, mark)
+      const barrier = await relations.inspect(table)
+      if (barrier !== null) barriers.push(barrier)
+    }
+    return barriers
+  }
+
+  /** Relations that the publication holds. Without it no change is ever decoded again, and making it anew mends nothing (TRAPS 50). */
+  async #published(): Promise<Set<number>> {
+    const { sql, origin } = this.#parts
+    const name = quoteText(origin.publication)
+    const exists = await sql.rows(`SELECT FROM pg_publication WHERE pubname = ${name}`)
+    if (exists.length === 0) {
+      throw new TailraceError('HISTORY_LOST', `the publication ${origin.publication} was dropped: what was committed since cannot be read`, { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
+    }
+    const rows = await sql.rows(
+      `SELECT c.oid FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = ${name}`,
+    )
+    return new Set(rows.map(([oid]) => Number(oid)))
+  }
+
+  async #seeTables(): Promise<Seen[]> {
+    const { sql, tables } = this.#parts
+    if (tables.length === 0) return []
+    const values = tables.map((table, index) => {
+      const { namespace, name } = parseTableName(table.id) ?? { namespace: null, name: table.id }
+      return `(${index}, ${table.schema.relation}::oid, ${quoteText(namespace ?? '')}, ${quoteText(name)})`
+    })
+    const rows = await sql.rows(
+      `SELECT c.oid IS NOT NULL,
+              (SELECT h.oid FROM pg_class h JOIN pg_namespace n ON n.oid = h.relnamespace WHERE n.nspname = v.namespace AND h.relname = v.name AND h.relkind IN ('r', 'p')),
+              CASE WHEN c.relkind = 'p' THEN (SELECT string_agg(p.relid::oid::text, ',') FROM pg_partition_tree(c.oid) p WHERE p.isleaf AND p.relid <> c.oid) ELSE c.oid::text END
+         FROM (VALUES ${values.join(', ')}) v(n, oid, namespace, name) LEFT JOIN pg_class c ON c.oid = v.oid ORDER BY v.n`,
+    )
+    return rows.map(([exists, holder, leaves]) => ({ exists: exists === 't', holder: holder === null || holder === undefined ? null : Number(holder), leaves: (leaves ?? '').split(',').filter(Boolean).map(Number) }))
+  }
+}
+
+/**
+ * The stream with what the watch finds between its batches. A barrier is put where a transaction ends; it has no position of
+ * its own, the next batch brings one.
+ */
+export async function* watched(batches: AsyncIterable<StreamBatch>, watch: Watch): AsyncGenerator<StreamBatch, void, undefined> {
+  for (const barrier of await watch.look()) yield barrierBatch(barrier)
+  for await (const batch of batches) {
+    yield batch
+    if (batch.position === null) continue
+    for (const barrier of await watch.look()) yield barrierBatch(barrier)
+  }
+}
+
+function barrierBatch(barrier: Barrier): StreamBatch {
+  return { slices: [], barrier, transactions: [], position: null, rows: 0, bytes: 256 }
+}
