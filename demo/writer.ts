@@ -28,6 +28,15 @@ export interface WriterReport {
   readonly tables: Readonly<Record<string, TableChanges>>
 }
 
+/** A change of a whole table, that happens once. */
+interface Event {
+  readonly at: number
+  readonly happen: () => Promise<void>
+}
+
+const RETRY_SECONDS = 0.5
+const LOCK_NOT_AVAILABLE = '55P03'
+
 type ChangeKind = keyof TableChanges
 
 /** A small generator with a seed, so that a run can be had again. */
@@ -79,18 +88,33 @@ class Writer {
   async run(seconds: number, signal: AbortSignal): Promise<WriterReport> {
     const started = performance.now()
     const elapsed = (): number => (performance.now() - started) / 1000
-    const events = [
+    const events: Event[] = [
       { at: 0.4 * seconds, happen: () => this.#truncate() },
       { at: 0.6 * seconds, happen: () => this.#addColumn() },
     ]
     while (!signal.aborted) {
-      if (events[0] !== undefined && elapsed() > events[0].at) await events.shift()?.happen()
+      if (events[0] !== undefined && elapsed() > events[0].at) await this.#tryFirst(events, elapsed() + RETRY_SECONDS)
       else await this.#transaction()
       const ahead = this.#changes / CHANGES_PER_SECOND - elapsed()
       if (ahead > 0.01) await sleep(ahead * 1000, undefined, { signal }).catch(() => undefined)
     }
     for (const event of events) await event.happen()
     return this.#report(elapsed())
+  }
+
+  /** As careful people change a table that is in use: rather later than make everybody wait behind the lock. */
+  async #tryFirst(events: Event[], again: number): Promise<void> {
+    await this.#client.query(`SET lock_timeout = '200ms'`)
+    try {
+      await events[0]?.happen()
+      events.shift()
+    } catch (error) {
+      if (!(error instanceof pg.DatabaseError) || error.code !== LOCK_NOT_AVAILABLE) throw error
+      await this.#client.query('ROLLBACK')
+      this.#forget()
+      if (events[0] !== undefined) events[0] = { ...events[0], at: again }
+    }
+    await this.#client.query('SET lock_timeout = 0')
   }
 
   #report(seconds: number): WriterReport {
@@ -207,9 +231,9 @@ class Writer {
     if (table === undefined) return
     await this.#client.query('BEGIN')
     await this.#client.query('ALTER TABLE airports ADD COLUMN elevation integer')
-    this.#updates.get('airports')?.push('elevation = coalesce(elevation, 0) + 1', 'elevation = NULL')
     await this.#execute(table, 'updates', update(table, this.#someKeys(table, 50), 'elevation = 100'))
     await this.#commit()
+    this.#updates.get('airports')?.push('elevation = coalesce(elevation, 0) + 1', 'elevation = NULL')
   }
 
   // ---- what is drawn ----

@@ -7,7 +7,18 @@
 // what `.tools/` holds is whole; one lock keeps two bootstraps out of each other's way.
 
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { constants } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -269,7 +280,8 @@ async function ensureDependencies(node) {
     // npm leaves packages of other platforms out of a lock that it writes where it cannot see them, and then `npm ci`
     // refuses that lock; `npm install` takes it, and the check below says whether it got what the lock names.
     await npm(['ci'], options).catch(() => npm(['install', '--no-save'], options))
-    if (!dependenciesCurrent()) throw new BootstrapError('npm did not install what package-lock.json names; run "npm install" and commit the lock.')
+    if (!dependenciesCurrent())
+      throw new BootstrapError('npm did not install what package-lock.json names; run "npm install" and commit the lock.')
   })
 }
 

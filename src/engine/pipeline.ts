@@ -12,7 +12,8 @@ import type { Report } from './report.ts'
 import { Run } from './run.ts'
 import { sinkTable } from './tables.ts'
 import { runSnapshot } from './snapshot-phase.ts'
-import { recover, runStream, type StreamEnd } from './stream-phase.ts'
+import { recover, retrying } from './retry.ts'
+import { runStream, type StreamEnd } from './stream-phase.ts'
 import { seal } from './fences.ts'
 import type { PipelineIdentity, PipelineState } from '../state/store.ts'
 
@@ -63,7 +64,7 @@ async function work(run: Run, state: PipelineState): Promise<void> {
   await prepareTargets(run, signal)
   if (run.options.mode.kind === 'copy') return copyOnce(run, signal)
   for (;;) {
-    await copyPending(run, signal)
+    await retrying(run, signal, () => copyPending(run, signal))
     if (run.environment.drain.aborted) return
     const end = await runStream(run, signal)
     if (end.kind === 'done' || end.kind === 'drained') return
@@ -92,7 +93,7 @@ async function copyOnce(run: Run, signal: AbortSignal): Promise<void> {
   for (const table of run.live) {
     if (table.state === 'done') table.state = transition(table.state, 'read-again')
   }
-  await runSnapshot(run, 'bounded', signal)
+  await retrying(run, signal, () => runSnapshot(run, 'bounded', signal))
   if (run.environment.drain.aborted) return
   await seal(run, run.live, signal)
 }

@@ -1,18 +1,15 @@
-import { Backoff } from '../async/backoff.ts'
-import { delay } from '../async/abort.ts'
 import type { StreamBatch } from '../model/batch.ts'
 import type { Position } from '../model/position.ts'
 import type { TableSchema } from '../model/schema.ts'
-import { asTailraceError, TailraceError } from '../sdk/errors.ts'
+import { TailraceError } from '../sdk/errors.ts'
 import { takeControl, type Interruption } from './control.ts'
 import { loadFences, passFences, seal, viewsOf } from './fences.ts'
 import { isRowError, writeWithoutPoison } from './isolate.ts'
 import type { Mode } from './options.ts'
+import { retrying } from './retry.ts'
 import type { Run } from './run.ts'
 import { prepareBatch, ReadAgain } from './stream-step.ts'
 
-const FIRST_RETRY_MILLIS = 200
-const MOST_RETRY_MILLIS = 30_000
 const LAG_MILLIS = 1000
 
 /** Why the stream phase ended: for good, or to read tables again, or for a person's request. */
@@ -20,55 +17,22 @@ export type StreamEnd = { readonly kind: 'done' } | { readonly kind: 'drained' }
 
 /** Follows the source until the mode's end, a drain, or something that needs a snapshot; reconnects as long as it takes. */
 export async function runStream(run: Run, signal: AbortSignal): Promise<StreamEnd> {
-  await loadFences(run)
-  await seal(run, run.live.filter((table) => table.state === 'streaming'), signal)
-  const target = await stopAt(run, run.options.mode, signal)
-  const backoff = new Backoff({ first: FIRST_RETRY_MILLIS, most: MOST_RETRY_MILLIS, random: run.environment.random })
-  for (;;) {
+  let target: StopAt | null = null
+  const end = await retrying(run, signal, async (progressed): Promise<StreamEnd> => {
     try {
-      return await follow(run, target, signal, () => backoff.reset())
+      // Again after each failure: fences of rows fetched for a transaction that is rolled back now do not count.
+      await loadFences(run)
+      await seal(run, run.live.filter((table) => table.state === 'streaming'), signal)
+      target ??= await stopAt(run, run.options.mode, signal)
+      return await follow(run, target, signal, progressed)
     } catch (error) {
       if (error instanceof ReadAgain) return { kind: 'read-again', tables: [error.table], reason: error.reason }
-      const ours = asTailraceError(error)
-      if (signal.aborted || ours.retry !== 'retry') throw ours
-      if (run.environment.drain.aborted) return { kind: 'drained' }
-      await pauseBeforeRetry(run, ours, backoff, signal)
-      // Fences of rows that were fetched for a transaction which is rolled back now do not count.
-      await loadFences(run)
+      throw error
     } finally {
       run.rollback()
     }
-  }
-}
-
-/** Waits with growing delay, then finds out from the sink what it really holds; that too is tried until it works. */
-async function pauseBeforeRetry(run: Run, error: TailraceError, backoff: Backoff, signal: AbortSignal): Promise<void> {
-  for (let failure = error; ; ) {
-    const wait = backoff.next()
-    run.note({ severity: 'warning', code: failure.code, message: failure.message, ...(failure.hint === undefined ? {} : { hint: failure.hint }) })
-    const level = backoff.attempt > 5 ? 'warn' : 'info'
-    run.environment.logger[level](`${failure.message}; trying again in ${(wait / 1000).toFixed(1)} s`, { attempt: backoff.attempt })
-    run.doing = 'retrying'
-    await run.persist(true)
-    await delay(wait, AbortSignal.any([signal, run.environment.drain]))
-    if (signal.aborted) throw failure
-    if (run.environment.drain.aborted) return
-    try {
-      await recover(run, signal)
-      run.clear(error.code)
-      return
-    } catch (next) {
-      failure = asTailraceError(next)
-      if (failure.retry !== 'retry') throw failure
-    }
-  }
-}
-
-/** TRAPS 41, 58: after anything failed the sink's own position is the truth. */
-export async function recover(run: Run, signal: AbortSignal): Promise<void> {
-  if (run.sink.checkpoints === undefined) return
-  const { position } = await run.sink.checkpoints.recover(signal)
-  run.checkpointer.rewind(position)
+  })
+  return end ?? { kind: 'drained' }
 }
 
 type StopAt = { readonly position: Position | null; readonly time: number | null }

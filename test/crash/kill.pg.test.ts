@@ -23,7 +23,7 @@ for (const sink of TRANSACTIONAL_SINKS) {
     await createHardTables(source, { rows: ROWS })
     const random = new Random(SEED)
     const run = new CrashRun({ source, sourceUri: await loggedUri(source), target: opened.target, folder, random, chunkBytes: Math.max(131_072, ROWS * 2) })
-    await using load = await startWriteLoad(source, { seed: SEED, rows: ROWS, transactionsPerSecond: 100 })
+    await using load = await startWriteLoad(source, { seed: SEED, rows: ROWS, transactionsPerSecond: 40 })
 
     await t.test(`${SNAPSHOT_KILLS} kills in the snapshot: no chunk that was done is read again`, { timeout: TIMEOUT }, async () => {
       for (let kill = 0; kill < SNAPSHOT_KILLS; kill++) await run.killInSnapshot(kill / SNAPSHOT_KILLS + 0.02 * (kill > 0 ? 1 : 0))

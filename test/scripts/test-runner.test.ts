@@ -19,7 +19,13 @@ async function runTests(tmp: TempFolder, files: Readonly<Record<string, string>>
   await mkdir(tmp.join('src'))
   for (const [name, text] of Object.entries(files)) await writeFile(tmp.join('src', name), HEAD + text)
   // Its servers need not be there: the tests of this test start none.
-  const env = { ...process.env, TAILRACE_TEST_PG: undefined, TAILRACE_PG_BIN_14: '/nowhere', TAILRACE_PG_BIN_18: '/nowhere', NODE_TEST_CONTEXT: undefined }
+  const env = {
+    ...process.env,
+    TAILRACE_TEST_PG: undefined,
+    TAILRACE_PG_BIN_14: '/nowhere',
+    TAILRACE_PG_BIN_18: '/nowhere',
+    NODE_TEST_CONTEXT: undefined,
+  }
   const child = spawn(process.execPath, [tmp.join('scripts', 'test.mjs'), ...args], { env })
   let output = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data))
@@ -49,7 +55,11 @@ test('all well is exit code 0', async () => {
 
 test('PostgreSQL files run once per major and are told which', async () => {
   await using tmp = await tempFolder()
-  const { lines } = await runTests(tmp, { 'a.pg.test.ts': `test('on ' + process.env.TAILRACE_TEST_PG, () => { throw new Error() })` }, 'src')
+  const { lines } = await runTests(
+    tmp,
+    { 'a.pg.test.ts': `test('on ' + process.env.TAILRACE_TEST_PG, () => { throw new Error() })` },
+    'src',
+  )
   const failed = lines.filter((line) => line.startsWith('  src/a.pg')).sort()
   assert.deepEqual(failed, ['  src/a.pg.test.ts (PostgreSQL 14) › on 14', '  src/a.pg.test.ts (PostgreSQL 18) › on 18'])
 })
@@ -79,12 +89,16 @@ test('fails when nothing matches', async () => {
   assert.deepEqual([code, lines.at(-1)], [1, '0 passed, 1 failed'])
 })
 
-test('fails for a process that outlives the run, and ends it', { skip: process.platform === 'linux' ? false : 'it looks into /proc' }, async () => {
-  await using tmp = await tempFolder()
-  const file = `import { spawn } from 'node:child_process'
+test(
+  'fails for a process that outlives the run, and ends it',
+  { skip: process.platform === 'linux' ? false : 'it looks into /proc' },
+  async () => {
+    await using tmp = await tempFolder()
+    const file = `import { spawn } from 'node:child_process'
     test('x', () => { spawn('sleep', ['300'], { detached: true, stdio: 'ignore' }).unref() })`
-  const { code, lines } = await runTests(tmp, { 'a.test.ts': file }, 'src')
-  const pid = /process (\d+) outlived the tests: sleep 300/.exec(lines.join('\n'))?.[1]
-  assert.deepEqual([code, lines.at(-1)], [1, '1 passed, 1 failed'])
-  assert.ok(pid !== undefined)
-})
+    const { code, lines } = await runTests(tmp, { 'a.test.ts': file }, 'src')
+    const pid = /process (\d+) outlived the tests: sleep 300/.exec(lines.join('\n'))?.[1]
+    assert.deepEqual([code, lines.at(-1)], [1, '1 passed, 1 failed'])
+    assert.ok(pid !== undefined)
+  },
+)

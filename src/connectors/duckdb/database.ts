@@ -21,6 +21,10 @@ export const CATALOG = 'target'
  */
 const ROW_GROUP_ROWS = 61_440
 
+/** Version information of one vector of 2,048 rows, and the share of the memory limit that it may take. */
+const VERSION_BYTES = 16_384
+const VERSIONS_SHARE = 1 / 3
+
 export interface DatabaseOptions {
   readonly path: string
   /** Null: ours to choose. */
@@ -98,6 +102,7 @@ export class Database {
   readonly #connections = new Set<Connection>()
   readonly #main: Connection
   #loads = 0
+  #deleted = 0
 
   private constructor(options: DatabaseOptions, lock: FileLock, instance: DuckDBInstance, main: Connection) {
     this.path = options.path
@@ -113,7 +118,7 @@ export class Database {
     const peer = await loadPeer()
     const lock = takeLock(options.path)
     try {
-      return await attach(peer, options, lock, (instance, main) => new Database(options, lock, instance, main))
+      return await attach(peer, options, (instance, main) => new Database(options, lock, instance, main))
     } catch (error) {
       lock.release()
       throw translate(error, `opening ${options.path}`)
@@ -138,14 +143,31 @@ export class Database {
     await this.#main.run(`SET GLOBAL memory_limit = '${megabytes(this.memory.bytes)}MB'`).catch(() => {})
   }
 
-  /** Whether an error was for want of memory and more is there now, so that the same work may be tried again. */
-  async relieve(error: unknown): Promise<boolean> {
-    if (kindOf(error instanceof TailraceError ? error.cause : error) !== 'memory') return false
+  /** The error for the engine: worth a retry only when there is more memory now. */
+  async settle(translated: TailraceError, error: unknown): Promise<TailraceError> {
+    const isMemory = [error, translated.cause].some((each) => kindOf(each instanceof TailraceError ? each.cause : each) === 'memory')
+    if (!isMemory) return translated
     await this.checkpoint()
-    if (!this.memory.grow()) return false
-    await this.applyMemory()
-    this.#options.logger.warn('DuckDB needs more memory than usual', { limitMegabytes: megabytes(this.memory.bytes), file: this.path })
-    return true
+    const before = megabytes(this.memory.bytes)
+    if (this.memory.grow()) {
+      await this.applyMemory()
+      this.#options.logger.warn('DuckDB needs more memory than usual', { limitMegabytes: megabytes(this.memory.bytes), file: this.path })
+      return translated
+    }
+    const hint = this.memory.fixed ? `--sink.memory-limit ${before * 2}MB, or leave the option out` : 'DuckDB has half of the memory of this machine already'
+    return new TailraceError('ENVIRONMENT', `${translated.message} of ${before} MB`, { hint, cause: translated.cause })
+  }
+
+  /**
+   * What deletes hold in memory until a checkpoint: 16 KB for each vector of 2,048 rows that they touch, so up to 8 bytes per
+   * row of a large table (measured). DuckDB checkpoints by size of its log, not for this.
+   */
+  async noteDeleted(rows: number): Promise<void> {
+    this.#deleted += rows
+    const bound = this.memory.bytes * VERSIONS_SHARE
+    if (this.#deleted * VERSION_BYTES < bound) return
+    this.#deleted = 0
+    if ((await this.#estimatedRows()) * 8 > bound) await this.checkpoint()
   }
 
   /**
@@ -166,7 +188,7 @@ export class Database {
   }
 
   /** Rows of all tables, as DuckDB estimates them. */
-  async estimatedRows(): Promise<number> {
+  async #estimatedRows(): Promise<number> {
     const [row] = await this.#main.rows(`SELECT sum(estimated_size)::VARCHAR FROM duckdb_tables() WHERE database_name = '${CATALOG}'`)
     return Number(row?.[0] ?? 0)
   }
@@ -195,7 +217,7 @@ export class Database {
   }
 }
 
-async function attach(peer: DuckDbPeer, options: DatabaseOptions, lock: FileLock, make: (instance: DuckDBInstance, main: Connection) => Database): Promise<Database> {
+async function attach(peer: DuckDbPeer, options: DatabaseOptions, make: (instance: DuckDBInstance, main: Connection) => Database): Promise<Database> {
   // Without settings of its own, so that other code of this process can open the same instance and read along.
   const instance = await peer.DuckDBInstance.fromCache(instanceName(options.path))
   const main = new Connection(await instance.connect())

@@ -30,6 +30,8 @@ export interface LoadParts {
   readonly replace: boolean
   readonly scratch: string
   readonly signal: AbortSignal
+  /** Called once the loader is done with the file. */
+  closed(): void
 }
 
 /**
@@ -87,8 +89,7 @@ export class ChunkLoader implements Loader {
     try {
       await this.#connection.commit()
     } catch (error) {
-      await database.relieve(error)
-      throw translate(error, `loading ${target.schema.id}`, target.schema.id)
+      throw await database.settle(translate(error, `loading ${target.schema.id}`, target.schema.id), error)
     }
     return { rows: this.#rows }
   }
@@ -100,6 +101,7 @@ export class ChunkLoader implements Loader {
     await this.#insert
     await this.#file?.remove()
     await this.#parts.database.endLoad()
+    this.#parts.closed()
   }
 
   #throwIfFailed(): void {
@@ -153,9 +155,9 @@ export class ChunkLoader implements Loader {
   async #explain(error: unknown, file: CsvFile): Promise<unknown> {
     const { database, target } = this.#parts
     await this.#connection.rollback()
-    await database.relieve(error)
     const from = `${file.table(target.schema.columns.length)} s`
-    return explainRefusal(this.#connection, error, target, { from, text: (column) => `s.c${column.index}` })
+    const explained = await explainRefusal(this.#connection, error, target, { from, text: (column) => `s.c${column.index}` })
+    return database.settle(explained, error)
   }
 }
 

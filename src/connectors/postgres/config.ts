@@ -27,7 +27,7 @@ export const postgresConfig = z.strictObject({
   publication: z.string().min(1).max(63).optional().meta({ role: 'source' }).describe('Source: a publication that a person made, to be used as it is. Default: one of our own.'),
   failover: z.stringbool().or(z.boolean()).default(false).meta({ role: 'source' }).describe('Source, PostgreSQL 17+: make the slot a failover slot.'),
   heartbeat: z.coerce.number<number>().min(0).default(0).meta({ unit: 's', role: 'source' }).describe('Source: seconds between heartbeat messages into the log of a quiet database; 0 = none.'),
-  watchInterval: z.coerce.number().positive().default(5).describe('Source: seconds between looks at what the change log does not tell: tables swapped by name, partitions attached and detached, the publication, rows rewritten in place.'),
+  watchInterval: z.coerce.number<number>().positive().default(5).meta({ unit: 's', role: 'source' }).describe('Source: seconds between looks at what the change log does not tell: tables swapped by name, partitions attached and detached, the publication, rows rewritten in place.'),
   chunkBytes: z.coerce.number<number>().int().min(8192).default(32 << 20).meta({ unit: 'bytes', role: 'source' }).describe('Source: target size of a snapshot chunk, in bytes of the table.'),
   snapshotMaxAge: z.coerce.number<number>().positive().default(86_400).meta({ unit: 's', role: 'source' }).describe('Source: seconds that a snapshot transaction may live before the run stops to protect the server.'),
   retainedMax: z.coerce.number<number>().int().min(0).default(0).meta({ unit: 'bytes', role: 'source' }).describe('Source: bytes of retained log at which the run stops and says so; 0 = no limit.'),

@@ -237,6 +237,8 @@ export class Target implements WorkerCalls {
         db.exec(this.#shape.softDeletes ? softTruncate(this.#nameOf(schema)) : `DELETE FROM ${quote(this.#nameOf(schema))}`)
       return
     }
+    // A dropped table stays as it was last, as a dropped column does.
+    if (barrier.changes.some((change) => change.kind === 'table-dropped')) return
     const table = this.#tableOf(barrier.previous)
     evolveTable(db, {
       name: tableName(table.target),

@@ -102,6 +102,7 @@ export class PostgresSink implements Sink {
       else await makeTable(connection, table, { logger: this.#context.logger, soft: this.#soft })
     })
     this.#tables.set(table.id, table)
+    if (this.#sealed.has(table.id)) this.#sealed.set(table.id, table)
     this.#writer?.forget()
   }
 

@@ -10,7 +10,8 @@ import { parseLsn } from './position.ts'
 
 /** Keys in the connector's memory. */
 const SLOT = 'postgres.slot'
-const SLOT_MADE = 'postgres.slot-made'
+/** `creating` from before the command that makes the slot, `made` after it; absent: a slot of that name is not ours. */
+const SLOT_STATE = 'postgres.slot-state'
 const PUBLICATION = 'postgres.publication'
 const PUBLICATION_OURS = 'postgres.publication-ours'
 
@@ -55,7 +56,7 @@ export class OriginKeeper {
   async known(): Promise<Origin | null> {
     const { memory } = this.#context
     const [slot, publication] = [await memory.get(SLOT), await memory.get(PUBLICATION)]
-    return slot === null || publication === null || (await memory.get(SLOT_MADE)) === null ? null : { slot, publication }
+    return slot === null || publication === null || (await memory.get(SLOT_STATE)) !== 'made' ? null : { slot, publication }
   }
 
   /** Names for a new origin, written down before anything is made. */
@@ -70,8 +71,13 @@ export class OriginKeeper {
     return { slot, publication }
   }
 
-  async made(): Promise<void> {
-    await this.#context.memory.set(SLOT_MADE, 'yes')
+  /** Whether a slot of the intended name would be ours. */
+  async mine(): Promise<boolean> {
+    return (await this.#context.memory.get(SLOT_STATE)) !== null
+  }
+
+  async mark(state: 'creating' | 'made' | null): Promise<void> {
+    await this.#context.memory.set(SLOT_STATE, state)
   }
 
   /** What stands upstream, and how to drop it by hand. */
@@ -79,7 +85,7 @@ export class OriginKeeper {
     const { memory } = this.#context
     const [slot, publication, ours] = [await memory.get(SLOT), await memory.get(PUBLICATION), await memory.get(PUBLICATION_OURS)]
     const list: { what: string; drop: string }[] = []
-    if (slot !== null) list.push({ what: `replication slot ${slot}`, drop: `SELECT pg_drop_replication_slot(${quoteText(slot)})` })
+    if (slot !== null && (await this.mine())) list.push({ what: `replication slot ${slot}`, drop: `SELECT pg_drop_replication_slot(${quoteText(slot)})` })
     if (publication !== null && ours !== null) list.push({ what: `publication ${publication}`, drop: `DROP PUBLICATION ${quoteName(publication)}` })
     return list
   }
@@ -89,7 +95,7 @@ export class OriginKeeper {
     const { memory } = this.#context
     const dropped: string[] = []
     const [slot, publication, ours] = [await memory.get(SLOT), await memory.get(PUBLICATION), await memory.get(PUBLICATION_OURS)]
-    if (slot !== null && (await slotState(connection, slot)).exists) {
+    if (slot !== null && (await this.mine()) && (await slotState(connection, slot)).exists) {
       await dropSlot(connection, slot)
       dropped.push(`replication slot ${slot}`)
     }
@@ -97,7 +103,7 @@ export class OriginKeeper {
       await connection.query(`DROP PUBLICATION ${quoteName(publication)}`)
       dropped.push(`publication ${publication}`)
     }
-    for (const key of [SLOT, SLOT_MADE, PUBLICATION, PUBLICATION_OURS]) await memory.set(key, null)
+    for (const key of [SLOT, SLOT_STATE, PUBLICATION, PUBLICATION_OURS]) await memory.set(key, null)
     return dropped
   }
 }
@@ -150,20 +156,21 @@ export async function ensurePublication(connection: PgConnection, origin: Origin
     if (!exists) throw new TailraceError('CONFIG', `the publication ${origin.publication} does not exist`, { hint: `CREATE PUBLICATION ${quoteName(origin.publication)} FOR TABLE …, or leave --source.publication out`, path: 'publication' })
     return false
   }
-  const names = tables.flatMap(leavesOf)
+  // A row condition becomes the publication's row filter: `check` has seen to PostgreSQL 15 and identity FULL (TRAPS 53).
+  const entries = tables.flatMap((table) => leavesOf(table).map((name) => ({ name, clause: table.where === null ? name : `${name} WHERE (${table.where})` })))
   if (!exists) {
-    const list = names.length === 0 ? '' : ` FOR TABLE ${names.join(', ')}`
+    const list = entries.length === 0 ? '' : ` FOR TABLE ${entries.map((entry) => entry.clause).join(', ')}`
     await connection.query(`CREATE PUBLICATION ${quoteName(origin.publication)}${list}`)
     return false
   }
-  return addMissing(connection, origin.publication, names)
+  return addMissing(connection, origin.publication, entries)
 }
 
-async function addMissing(connection: PgConnection, publication: string, names: readonly string[]): Promise<boolean> {
+async function addMissing(connection: PgConnection, publication: string, entries: readonly { readonly name: string; readonly clause: string }[]): Promise<boolean> {
   const rows = await connection.rows(`SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = ${quoteText(publication)}`)
   const there = new Set(rows.map(([namespace, name]) => qualifiedName({ namespace: namespace ?? '', name: name ?? '' })))
-  const missing = names.filter((name) => !there.has(name))
-  if (missing.length > 0) await connection.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.join(', ')}`)
+  const missing = entries.filter((entry) => !there.has(entry.name))
+  if (missing.length > 0) await connection.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.map((entry) => entry.clause).join(', ')}`)
   return missing.length > 0
 }
 
@@ -191,14 +198,13 @@ export interface MadeSlot {
  * CREATE_REPLICATION_SLOT on a walsender session. Waits for every transaction open in the whole cluster (TRAPS 9), so the
  * caller must hold no xid, and the wait is cut by the signal.
  */
-export async function createSlot(walsender: PgConnection, slot: string, options: { failover: boolean; temporary: boolean }, signal: AbortSignal): Promise<MadeSlot> {
-  const { failover, temporary } = options
+export async function createSlot(walsender: PgConnection, slot: string, failover: boolean, signal: AbortSignal): Promise<MadeSlot> {
   const modern = walsender.serverVersion >= 150_000
   const choices = modern ? `(SNAPSHOT 'export'${failover && walsender.serverVersion >= 170_000 ? ', FAILOVER true' : ''})` : 'EXPORT_SNAPSHOT'
   const cancel = (): void => void walsender.cancel()
   signal.addEventListener('abort', cancel, { once: true })
   try {
-    const [row] = await walsender.rows(`CREATE_REPLICATION_SLOT ${quoteName(slot)} ${temporary ? 'TEMPORARY ' : ''}LOGICAL pgoutput ${choices}`)
+    const [row] = await walsender.rows(`CREATE_REPLICATION_SLOT ${quoteName(slot)} LOGICAL pgoutput ${choices}`)
     const point = parseLsn(row?.[1] ?? '')
     if (point === null) throw new TailraceError('PROTOCOL', 'CREATE_REPLICATION_SLOT gave no consistent point')
     return { consistentPoint: point, snapshot: row?.[2] ?? null }

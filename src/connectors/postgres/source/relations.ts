@@ -1,6 +1,6 @@
 import type { Barrier } from '../../../model/batch.ts'
 import type { View } from '../../../model/position.ts'
-import type { TableId, TableSchema } from '../../../model/schema.ts'
+import { keyNames, type TableId, type TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
 import type { PgConnection } from '../wire/connection.ts'
@@ -191,6 +191,7 @@ function adjust(table: SourceTable, before: TableSchema, now: TableSchema): Tabl
 }
 
 function sameShape(table: SourceTable, schema: TableSchema, relation: Relation): boolean {
+  if (table.keyFixed !== true && !sameKey(schema, relation)) return false
   const wire = new Map(relation.columns.map((column) => [column.name, column]))
   for (const column of schema.columns) {
     const found = wire.get(column.name)
@@ -201,6 +202,13 @@ function sameShape(table: SourceTable, schema: TableSchema, relation: Relation):
   if (table.columnsFixed) return true
   const computed = new Set(schema.computed?.map((column) => column.name))
   return [...wire.keys()].every((name) => table.excluded.includes(name) || computed.has(name))
+}
+
+/** Rows that were written under another key than the catalog has by now come in the shape from before. */
+function sameKey(schema: TableSchema, { columns, replicaIdentity }: Relation): boolean {
+  if (replicaIdentity !== 'd' && replicaIdentity !== 'i') return true
+  const wire = columns.filter((column) => column.key).map((column) => column.name)
+  return wire.length === 0 || wire.sort().join('\0') === [...keyNames(schema)].sort().join('\0')
 }
 
 /** The same columns of the same types, whatever the labels of their enums. */

@@ -15,10 +15,12 @@ import { checkSource } from './check.ts'
 import { copyTextToSlice } from './copy-rows.ts'
 import { createSlot, ensurePublication, OriginKeeper, slotState, waitForRunning, type Origin } from './origin.ts'
 import { comparePositions, parseLsn, readPosition, writePosition } from './position.ts'
+import type { Relations } from './relations.ts'
 import { PostgresSnapshot, retake, SnapshotKeeper, type SnapshotParts } from './snapshot.ts'
 import { identify, readStream, startStream } from './stream.ts'
 import type { StreamReader } from './stream-reader.ts'
 import { covers } from './view.ts'
+import { Watch, watched } from './watch.ts'
 
 const RETENTION_MILLIS = 5000
 
@@ -91,7 +93,7 @@ export class PostgresSource implements Source {
     this.#reader = reader
     const beat = this.#heartbeat(signal)
     try {
-      yield* this.#guarded(readStream(open), signal)
+      yield* this.#guarded(watched(readStream(open), this.#watch(open.relations, sql, origin, request)), signal)
     } catch (error) {
       if (!signal.aborted) throw error
     } finally {
@@ -122,6 +124,11 @@ export class PostgresSource implements Source {
         hint: 'raise --source.retained-max, make the target faster, or drop the pipeline: tailrace remove <pipeline>',
       })
     }
+  }
+
+  #watch(relations: Relations, sql: PgConnection, origin: Origin, { tables }: StreamRequest): Watch {
+    const { publication, watchInterval } = this.#config
+    return new Watch({ relations, sql, origin, tables, ours: publication === undefined, intervalMillis: watchInterval * 1000, clock: this.#context.clock })
   }
 
   comparePositions(a: Position, b: Position): -1 | 0 | 1 | undefined {
@@ -227,8 +234,9 @@ export class PostgresSource implements Source {
     try {
       const server = await identify(walsender)
       this.#identity = server
-      const slot = await createSlot(walsender, origin.slot, { failover: this.#config.failover, temporary: false }, signal)
-      await this.#keeper.made()
+      await this.#keeper.mark('creating')
+      const slot = await createSlot(walsender, origin.slot, this.#config.failover, signal)
+      await this.#keeper.mark('made')
       this.#upstream = await this.#keeper.upstream()
       return { position: writePosition({ system: server.system, timeline: server.timeline, lsn: slot.consistentPoint }), walsender, snapshot: slot.snapshot }
     } catch (error) {
@@ -250,9 +258,15 @@ export class PostgresSource implements Source {
     if (await this.#publish(sql, origin, tables)) await waitForRunning(sql, signal)
   }
 
-  /** TRAPS 11: a slot with our recorded name whose making was never finished is ours, and nobody has read from it. */
+  /**
+   * TRAPS 11: this is only called while no position is saved, so a slot that we began to make is ours and nobody has read
+   * from it. One that we did not make is never touched.
+   */
   async #dropUnread(sql: PgConnection, origin: Origin): Promise<void> {
-    if ((await this.#keeper.known()) !== null || !(await slotState(sql, origin.slot)).exists) return
+    if (!(await slotState(sql, origin.slot)).exists) return
+    if (!(await this.#keeper.mine())) {
+      throw new TailraceError('HELD', `a replication slot ${origin.slot} exists already and was not made by this pipeline`, { hint: 'choose another with --source.slot, or drop it if nobody reads it', path: 'slot' })
+    }
     this.#context.logger.info(`dropping replication slot ${origin.slot}, which an interrupted start left unread`)
     await sql.execute('SELECT pg_drop_replication_slot($1)', [origin.slot])
   }

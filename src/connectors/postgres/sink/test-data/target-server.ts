@@ -3,9 +3,9 @@ import type { ConnectorContext } from '../../../../sdk/connector.ts'
 import { silentLogger, type Logger } from '../../../../sdk/logger.ts'
 import type { SinkTable } from '../../../../sdk/sink.ts'
 import type { startPostgres, PostgresServer } from '../../../../testing/postgres-server.ts'
-import type { TargetRow } from '../../../../testing/sink-bench.ts'
+import { SinkBench, type TargetRow } from '../../../../testing/sink-bench.ts'
 import { postgresConfig, type PostgresConfig } from '../../config.ts'
-import { openPostgresSink, type PostgresSink } from '../sink.ts'
+import { openPostgresSink, postgresSinkCapabilities, type PostgresSink } from '../sink.ts'
 import { targetSql } from '../target-table.ts'
 
 /** Values as the server writes them: `pg` is an oracle here, not a converter. */
@@ -102,6 +102,11 @@ export class Target {
     this.#options = options
   }
 
+  /** A role without rights of its own that owns a new schema `own` of the database and may make schemas. */
+  async makeRole(name: string): Promise<void> {
+    await this.oracle.run(`DROP ROLE IF EXISTS ${name}; CREATE ROLE ${name} LOGIN; GRANT CREATE ON DATABASE ${this.database} TO ${name}; GRANT CREATE, USAGE ON SCHEMA public TO ${name}`)
+  }
+
   get config(): PostgresConfig {
     const { host, port } = this.#server
     return postgresConfig.parse({ host, port, user: this.#options.user ?? 'postgres', database: this.database, sslmode: 'disable' })
@@ -125,6 +130,15 @@ export class Target {
     const sink = await openPostgresSink({ ...this.config, ...config }, this.context(options))
     this.#sinks.push(sink)
     return sink
+  }
+
+  /** The calls that an engine makes, on a new sink. */
+  async bench(options: TargetOptions = {}): Promise<SinkBench> {
+    const sink = await this.sink(options)
+    return new SinkBench(
+      { sink, rows: (table) => this.rows(table), reopen: () => this.sink(options), close: () => this.close() },
+      { capabilities: postgresSinkCapabilities, open: () => Promise.reject(new Error('open the target itself')) },
+    )
   }
 
   async rows(table: SinkTable): Promise<TargetRow[]> {
