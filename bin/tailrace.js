@@ -31,8 +31,16 @@ if (module.enableCompileCache) module.enableCompileCache()
 var compiled = new URL('../dist/cli/main.js', import.meta.url)
 var source = new URL('../src/cli/main.ts', import.meta.url)
 
-// A checkout has the sources and may have an old build: there the sources count. The package has only the build.
-import(existsSync(fileURLToPath(source)) ? source.href : compiled.href)
+// A checkout has the sources and may have an old build: there the sources count, where this Node can run them as they
+// are (`using` came with 24). The package has only the build.
+var entry = found[0] >= 24 && existsSync(fileURLToPath(source)) ? source : compiled
+
+if (!existsSync(fileURLToPath(entry))) {
+  console.error('tailrace is not built: run "npm run build", or use Node.js 24 or newer to run it from its sources')
+  process.exit(3)
+}
+
+import(entry.href)
   .then(function (command) {
     return command.main(process.argv.slice(2))
   })

@@ -68,7 +68,7 @@ async function demo({ major, seconds, seed }: Options): Promise<boolean> {
 
   await using writer = startWriter(uri, seconds, seed)
   await using sync = startSync({ project: PROJECT, folder: FOLDER, source: uri, target: TARGET })
-  await Promise.race([writer.failure, sync.failure, pause(seconds * 1000, stopWriting.signal)])
+  await Promise.race([writer.failure, sync.failure, pause(seconds * 1000, stopWriting.signal)]).finally(() => stopWriting.abort())
   const report = await settle(writer, sync, uri, giveUp.signal)
 
   const sourceSchema = 'public'

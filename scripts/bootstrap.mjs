@@ -26,9 +26,9 @@ import { fileURLToPath } from 'node:url'
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
 const TOOLS = join(ROOT, '.tools')
 
-/** The Node that everything is developed and tested on, and the oldest that the product runs on. */
+/** The Node that everything is developed and tested on, and the oldest that runs the sources as they are (`using`). */
 export const NODE_VERSION = '24.21.0'
-const OLDEST_NODE = [22, 18]
+const OLDEST_NODE = 24
 
 /** Exact versions: the tag is the packaging's, the servers are released ones. */
 export const POSTGRES_VERSIONS = {
@@ -175,11 +175,6 @@ async function locked(work) {
 
 // ---- what is installed ----------------------------------------------------------------------------------------------
 
-function olderThan(version, [major, minor]) {
-  const [a, b] = version.split('.').map(Number)
-  return a < major || (a === major && b < minor)
-}
-
 function nodeFolder(version) {
   return join(TOOLS, `node-${version}`)
 }
@@ -287,7 +282,8 @@ async function ensureDependencies(node) {
 
 /** Everything that is asked for; gives the Node to go on with. */
 export async function bootstrap({ postgres = [] } = {}) {
-  const node = olderThan(process.versions.node, OLDEST_NODE) ? await ensureNode() : process.execPath
+  const isOld = Number(process.versions.node.split('.')[0]) < OLDEST_NODE
+  const node = isOld ? await ensureNode() : process.execPath
   await ensureDependencies(node)
   await ensurePostgres(postgres, node)
   return node

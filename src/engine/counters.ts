@@ -1,4 +1,4 @@
-import { Op, type Slice, type StreamBatch } from '../model/batch.ts'
+import { Op, type Slice } from '../model/batch.ts'
 import type { TableId } from '../model/schema.ts'
 
 /** What was done for one table, over all runs of the pipeline. */
@@ -84,8 +84,4 @@ export function countOps(slice: Slice): Pick<Counters, 'inserts' | 'updates' | '
   const counts = [0, 0, 0, 0]
   for (let row = 0; row < slice.rows; row++) counts[slice.ops[row]!]!++
   return { inserts: (counts[Op.insert] ?? 0) + (counts[Op.read] ?? 0), updates: counts[Op.update] ?? 0, deletes: counts[Op.delete] ?? 0 }
-}
-
-export function countRows(batch: StreamBatch): number {
-  return batch.slices.reduce((sum, slice) => sum + slice.rows, 0)
 }

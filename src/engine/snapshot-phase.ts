@@ -33,8 +33,17 @@ export async function runSnapshot(run: Run, mode: SnapshotMode, signal: AbortSig
   const jobs: Job[] = []
   for (const table of tables) jobs.push(...(await planTable(run, table, snapshot, mode, signal)))
   run.doing = null
-  await workThrough(run, snapshot, jobs, view, signal)
-  for (const table of tables) await finishTable(run, table, snapshot, mode)
+  const copied = (table: PipelineTable): Promise<void> => finishTable(run, table, snapshot, mode)
+  for (const table of tables) await copied(table)
+  await workThrough(run, { snapshot, jobs, view, copied }, signal)
+}
+
+interface Work {
+  readonly snapshot: Snapshot
+  readonly jobs: readonly Job[]
+  readonly view: number
+  /** Called after each chunk: a table is done as soon as its last one is. */
+  copied(table: PipelineTable): Promise<void>
 }
 
 /** Invariant 3: the stream's position is stored, here and in the sink, before the first row is read. */
@@ -94,7 +103,7 @@ async function emptyTarget(run: Run, table: PipelineTable, signal: AbortSignal):
   run.tally.load(table.id, zeroCounters())
 }
 
-async function workThrough(run: Run, snapshot: Snapshot, jobs: Job[], view: number, signal: AbortSignal): Promise<void> {
+async function workThrough(run: Run, { snapshot, jobs, view, copied }: Work, signal: AbortSignal): Promise<void> {
   const failed = new AbortController()
   const all = AbortSignal.any([signal, failed.signal])
   const format = chooseFormat(run)
@@ -104,6 +113,7 @@ async function workThrough(run: Run, snapshot: Snapshot, jobs: Job[], view: numb
     for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
       if (run.environment.drain.aborted) return
       await copyChunk(run, snapshot, job, view, format, all)
+      await copied(job.table)
     }
   }
   const results = await Promise.allSettled(
@@ -214,7 +224,7 @@ async function loadIsolated(run: Run, snapshot: Snapshot, job: Job, signal: Abor
 }
 
 async function finishTable(run: Run, table: PipelineTable, snapshot: Snapshot, mode: SnapshotMode): Promise<void> {
-  if (table.chunksDone < table.chunks) return
+  if (table.state !== 'copying' || table.chunksDone < table.chunks) return
   table.state = transition(table.state, mode === 'bounded' ? 'bounded-copied' : snapshot.view === null ? 'copied' : 'copied-in-later-view')
   await run.saveTable(table)
 }

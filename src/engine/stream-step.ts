@@ -80,6 +80,10 @@ function prepareBarrier(run: Run, batch: StreamBatch, barrier: Barrier): StreamB
     return null
   }
   if (barrier.ambiguous !== null) throw new ReadAgain(barrier.schema, barrier.ambiguous)
+  if (barrier.changes.some((change) => change.kind === 'table-dropped')) {
+    run.note({ severity: 'warning', code: 'SCHEMA_CHANGED', message: `${table.id} was dropped in the source: the target keeps its rows`, hint: `tailrace tables ${run.identity.name} remove ${table.id}`, path: table.id })
+    return null
+  }
   run.environment.logger.info(`${table.id} changed: ${what}`)
   return batch
 }

@@ -1,4 +1,4 @@
-import { columnAt, keyNames, parseTableName, tableId, type Column, type TableId, type TableSchema } from '../model/schema.ts'
+import { columnAt, keyNames, parseTableName, type Column, type TableSchema } from '../model/schema.ts'
 import { TailraceError } from './errors.ts'
 import { nearest } from './config/nearest.ts'
 import type { Selection, SourceTable } from './source.ts'
@@ -93,17 +93,4 @@ function findColumn(schema: TableSchema, name: string): Column {
     hint: guess === null ? `it has: ${schema.columns.map((column) => column.name).join(', ')}` : `did you mean ${guess}?`,
     path: 'columns',
   })
-}
-
-export function findTable(tables: readonly SourceTable[], id: TableId): SourceTable | undefined {
-  return tables.find((table) => table.id === id)
-}
-
-/** A table name as a person typed it, as an id within the given tables; null when it names none or several. */
-export function resolveTable(text: string, tables: readonly { readonly id: TableId; readonly schema: TableSchema }[]): TableId | null {
-  const parsed = parseTableName(text)
-  if (parsed === null) return null
-  if (parsed.namespace !== null) return tables.some((table) => table.id === tableId(parsed.namespace ?? '', parsed.name)) ? tableId(parsed.namespace, parsed.name) : null
-  const found = tables.filter((table) => table.schema.name === parsed.name)
-  return found.length === 1 && found[0] !== undefined ? found[0].id : null
 }

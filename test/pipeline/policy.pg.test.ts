@@ -26,6 +26,7 @@ cases('CASE 31: what to do about schema changes', () => {
     pipelineCase(() => bench, `CASE 31: stop: ${what}`, { setup: SETUP, settings: { schemaChanges: 'stop', tables: ['*'] }, sinks: FEW }, async (world) => {
       const running = await world.follow()
       await world.source.run("INSERT INTO t VALUES (4, 40, 'four')")
+      await running.caughtUp()
       await world.source.run(ddl)
       const now = ddl.includes('TO u') ? 'u' : 't'
       await world.source.run(`INSERT INTO ${now} (id) VALUES (5)`)
@@ -119,8 +120,11 @@ cases('CASE 31: what to do about schema changes', () => {
     const running = await world.follow()
     const { loads } = running.probe
     await world.source.run('VACUUM FULL t')
+    await world.source.run('INSERT INTO t (id) VALUES (8)')
+    await running.caughtUp()
     await world.source.run('ALTER TABLE t ALTER a SET DEFAULT 5')
     await world.source.run('INSERT INTO t (id) VALUES (9)')
+    await running.caughtUp()
     await world.source.run('TRUNCATE t')
     await world.source.run("INSERT INTO t VALUES (1, 1, 'new')")
     await running.caughtUp()
@@ -135,7 +139,7 @@ cases('CASE 31: what to do about schema changes', () => {
     await running.reaches(() => running.probe.loads > 2, 'a new reading')
     await world.source.run("INSERT INTO t VALUES (5, 'five', 3); INSERT INTO a_old VALUES (99, 99, 'stays out')")
     await running.caughtUp()
-    await world.same(['t'], { kept: ['a'] })
+    await world.same(['t'], { mayKeep: ['a'] })
     assert.equal((await running.stop()).ok, true)
   })
 

@@ -72,11 +72,13 @@ async function deleteTouched(work: TableWork, compaction: Compaction): Promise<n
   const { key, sql } = work.target
   const keys = valuesOf(key, 's', 0).map((value, i) => `${value} AS k${i}`)
   const on = sameIdentity(key, (column) => `t.${column.sql}`, (_, i) => `k.k${i}`)
+  // DISTINCT: a key may be one row's base and another's final one, and a row given twice breaks DuckDB's key index ("Failed to
+  // delete all rows from index").
   const fill = (csv: Parameters<typeof writeBases>[0]): void => {
     writeBases(csv, compaction, bases)
     writeFinalKeys(csv, compaction, finals)
   }
-  return work.staged({ width: key.length, columns: key, first: 0, fill }, (from) => `DELETE FROM ${sql} t USING (SELECT ${keys.join(', ')} FROM ${from}) k WHERE ${on}`)
+  return work.staged({ width: key.length, columns: key, first: 0, fill }, (from) => `DELETE FROM ${sql} t USING (SELECT DISTINCT ${keys.join(', ')} FROM ${from}) k WHERE ${on}`)
 }
 
 export async function insertFinals(work: TableWork, compaction: Compaction, entries: Int32Array): Promise<void> {

@@ -15,6 +15,7 @@ export interface TextRows {
  * The error for rows that were refused. DuckDB's own names a value and no column: each column is asked how many values it
  * cannot take. Outside of the failed transaction, which must be rolled back first.
  */
+
 export async function explainRefusal(connection: Connection, error: unknown, target: TargetTable, rows: TextRows): Promise<TailraceError> {
   const doing = `writing to ${target.schema.id}`
   if (error instanceof TailraceError || kindOf(error) !== 'value') return translate(error, doing, target.schema.id)

@@ -16,7 +16,8 @@ export interface PackedSlice {
   readonly transactions: Int32Array<ArrayBuffer>
 }
 
-export interface Packed {
+/** What is posted in one message. */
+export interface Parcel {
   readonly slices: readonly PackedSlice[]
   /** Schemas that the worker has not seen yet. */
   readonly schemas: readonly { readonly id: number; readonly schema: TableSchema }[]
@@ -24,31 +25,42 @@ export interface Packed {
 }
 
 /**
- * Copies slices for one worker: a new worker knows no schemas and needs a new packer. The copies are handed over, the originals stay whole: the engine may need them again, for
- * another sink or for dead letters. Not posted as they are, because a posted view takes its whole buffer along, which for
- * a decoder's is many times the batch; of each buffer only the bytes between the first and last cell are copied, once.
+ * Copies slices for one worker: a new one knows no schemas and needs a new packer. The copies are handed over, the
+ * originals stay whole: the engine may need them again, for another sink or for dead letters. They are not posted as they
+ * are, because a posted view takes its whole buffer along, which for a decoder's is many times the batch; of each buffer
+ * only the bytes between the first and last cell are copied, once.
  */
 export class Packer {
   readonly #numbers = new WeakMap<TableSchema, number>()
+  readonly #unsent = new Map<number, TableSchema>()
   #count = 0
 
-  pack(slices: readonly Slice[]): Packed {
-    const schemas: { id: number; schema: TableSchema }[] = []
-    const copies = new Map<Buffer, { low: number; bytes: Uint8Array<ArrayBuffer> }>()
-    for (const [buffer, range] of ranges(slices))
-      copies.set(buffer, { low: range.low, bytes: new Uint8Array(buffer.subarray(range.low, range.high)) })
-    const packed = slices.map((slice) => packSlice(slice, this.#number(slice.schema, schemas), copies.get(slice.bytes)!))
-    return { slices: packed, schemas, transfer: buffersOf(packed) }
+  pack(slices: readonly Slice[]): readonly PackedSlice[] {
+    const copies = new Map<Buffer, Copy>()
+    for (const [buffer, { low, high }] of ranges(slices)) copies.set(buffer, { low, bytes: new Uint8Array(buffer.subarray(low, high)) })
+    return slices.map((slice) => packSlice(slice, this.#number(slice.schema), copies.get(slice.bytes)!))
   }
 
-  #number(schema: TableSchema, schemas: { id: number; schema: TableSchema }[]): number {
+  /** To be posted at once: from here on the schemas count as known to the worker. */
+  parcel(slices: readonly PackedSlice[]): Parcel {
+    const schemas = [...this.#unsent].map(([id, schema]) => ({ id, schema }))
+    this.#unsent.clear()
+    return { slices, schemas, transfer: [...new Set(slices.flatMap((slice) => [slice.bytes.buffer, slice.starts.buffer]))] }
+  }
+
+  #number(schema: TableSchema): number {
     const known = this.#numbers.get(schema)
     if (known !== undefined) return known
     const id = this.#count++
     this.#numbers.set(schema, id)
-    schemas.push({ id, schema })
+    this.#unsent.set(id, schema)
     return id
   }
+}
+
+interface Copy {
+  readonly low: number
+  readonly bytes: Uint8Array<ArrayBuffer>
 }
 
 /** The bytes of each buffer that any cell lies in. */
@@ -77,48 +89,40 @@ function widen(range: { low: number; high: number }, starts: Int32Array, lengths
   range.high = high
 }
 
-function packSlice(slice: Slice, schema: number, copy: { low: number; bytes: Uint8Array<ArrayBuffer> }): PackedSlice {
-  const hasOld = slice.oldKinds !== null
-  return {
-    schema,
-    bytes: copy.bytes,
-    rows: slice.rows,
-    ops: new Uint8Array(slice.ops),
-    starts: moved(slice.starts, slice.lengths, copy.low),
-    lengths: new Int32Array(slice.lengths),
-    oldKinds: slice.oldKinds === null ? null : new Uint8Array(slice.oldKinds),
-    oldStarts: hasOld ? moved(slice.oldStarts, slice.oldLengths, copy.low) : new Int32Array(0),
-    oldLengths: hasOld ? new Int32Array(slice.oldLengths) : new Int32Array(0),
-    order: new Int32Array(slice.order),
-    transactions: new Int32Array(slice.transactions),
+/** All arrays of a slice in one buffer: each buffer that is handed over costs a microsecond or more. */
+function packSlice(slice: Slice, schema: number, copy: Copy): PackedSlice {
+  const { rows, lengths, oldLengths } = slice
+  const words = 2 * lengths.length + 2 * oldLengths.length + 2 * rows
+  const buffer = new ArrayBuffer(words * Int32Array.BYTES_PER_ELEMENT + 2 * rows)
+  let at = 0
+  const take = (count: number): Int32Array<ArrayBuffer> => {
+    const part = new Int32Array(buffer, at, count)
+    at += part.byteLength
+    return part
   }
+  const starts = moveInto(take(lengths.length), slice.starts, lengths, copy.low)
+  const oldStarts = moveInto(take(oldLengths.length), slice.oldStarts, oldLengths, copy.low)
+  const packed = { lengths: take(lengths.length), oldLengths: take(oldLengths.length), order: take(rows), transactions: take(rows) }
+  packed.lengths.set(lengths)
+  packed.oldLengths.set(oldLengths)
+  packed.order.set(slice.order)
+  packed.transactions.set(slice.transactions)
+  const ops = new Uint8Array(buffer, at, rows)
+  ops.set(slice.ops)
+  const oldKinds = slice.oldKinds === null ? null : new Uint8Array(buffer, at + rows, rows)
+  if (slice.oldKinds !== null) oldKinds?.set(slice.oldKinds)
+  return { schema, bytes: copy.bytes, rows, starts, oldStarts, ops, oldKinds, ...packed }
 }
 
 /** Offsets from the start of the copy; empty cells lie at 0. */
-function moved(starts: Int32Array, lengths: Int32Array, by: number): Int32Array<ArrayBuffer> {
-  const result = new Int32Array(starts.length)
-  for (let cell = 0; cell < starts.length; cell++) if (lengths[cell]! > 0) result[cell] = starts[cell]! - by
-  return result
+function moveInto(target: Int32Array<ArrayBuffer>, starts: Int32Array, lengths: Int32Array, by: number): Int32Array<ArrayBuffer> {
+  for (let cell = 0; cell < lengths.length; cell++) if (lengths[cell]! > 0) target[cell] = starts[cell]! - by
+  return target
 }
 
-function buffersOf(slices: readonly PackedSlice[]): readonly ArrayBuffer[] {
-  const buffers = new Set<ArrayBuffer>()
-  for (const slice of slices) {
-    for (const array of [
-      slice.bytes,
-      slice.ops,
-      slice.starts,
-      slice.lengths,
-      slice.oldKinds,
-      slice.oldStarts,
-      slice.oldLengths,
-      slice.order,
-      slice.transactions,
-    ]) {
-      if (array !== null) buffers.add(array.buffer)
-    }
-  }
-  return [...buffers]
+/** Bytes that a packed slice holds. */
+export function packedBytes(slice: PackedSlice): number {
+  return slice.bytes.byteLength + slice.starts.buffer.byteLength
 }
 
 const NO_PLACES = new Uint32Array(0)

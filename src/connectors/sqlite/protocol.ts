@@ -53,7 +53,7 @@ export interface WorkerCalls {
   clear(table: SinkTable): void
   write(batch: PostedBatch): Written
   beginLoad(table: SinkTable, chunk: Chunk, replace: boolean): void
-  loadFrame(batch: PostedBatch): void
+  loadRows(batch: PostedBatch): void
   finishLoad(): { readonly rows: number; readonly log: LogState }
   abandonLoad(): void
   seal(tables: readonly SinkTable[]): readonly Problem[]

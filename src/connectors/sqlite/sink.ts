@@ -1,5 +1,5 @@
 import { untilAborted } from '../../async/abort.ts'
-import type { Slice, SnapshotFrame, StreamBatch } from '../../model/batch.ts'
+import type { Slice, StreamBatch } from '../../model/batch.ts'
 import type { TableId } from '../../model/schema.ts'
 import { TailraceError, type Problem } from '../../sdk/errors.ts'
 import type { ConnectorContext } from '../../sdk/connector.ts'
@@ -8,8 +8,8 @@ import { ChunkLoader } from './chunk-loader.ts'
 import type { SqliteConfig } from './config.ts'
 import { describeTable } from './ddl.ts'
 import { MAX_COLUMNS, MAX_IDENTIFIER_BYTES } from './limits.ts'
-import { Packer } from './pack.ts'
-import type { CallName, LogState, PostedBatch, WorkerCalls, WorkerSetup } from './protocol.ts'
+import { Packer, type PackedSlice } from './pack.ts'
+import type { CallName, LogState, PostedBatch, WorkerCalls, WorkerSetup, Written } from './protocol.ts'
 import { Turn, type Holder } from './turn.ts'
 import { WorkerLink } from './worker-link.ts'
 
@@ -101,7 +101,8 @@ export class SqliteSink implements Sink {
       throw error
     }
     return new ChunkLoader({
-      frame: (frame) => this.#loadFrame(holder, frame, signal),
+      pack: (slice) => this.#packFrame(holder, slice),
+      send: (slices) => this.#sendRows(holder, slices, signal),
       finish: () => this.#finishLoad(holder, signal),
       abandon: () => this.#abandon(holder),
     })
@@ -114,7 +115,7 @@ export class SqliteSink implements Sink {
 
   async write(batch: StreamBatch, signal: AbortSignal): Promise<void> {
     await this.#turn.take(STREAM, signal)
-    const posted = this.#post('write', batch.slices, { barrier: batch.barrier, position: batch.position })
+    const posted = this.#sendBatch(batch)
     // Also when the caller gives up: the worker goes on with what it was given, and only then is the turn free.
     const settled = posted.then(
       (result) => {
@@ -190,20 +191,31 @@ export class SqliteSink implements Sink {
     return untilAborted(this.#start().call(name, parameters), signal)
   }
 
-  async #post<N extends 'write' | 'loadFrame'>(
+  async #sendBatch({ slices, barrier, position }: StreamBatch): Promise<Written> {
+    this.#start()
+    return this.#send('write', this.#packer.pack(slices), { barrier, position })
+  }
+
+  #send<N extends 'write' | 'loadRows'>(
     name: N,
-    slices: readonly Slice[],
+    slices: readonly PackedSlice[],
     rest: Pick<PostedBatch, 'barrier' | 'position'>,
   ): Promise<ReturnType<WorkerCalls[N]>> {
     const link = this.#start()
-    const { transfer, ...packed } = this.#packer.pack(slices)
-    const parameters: Parameters<WorkerCalls['write' | 'loadFrame']> = [{ ...packed, ...rest }]
+    const { transfer, ...parcel } = this.#packer.parcel(slices)
+    const parameters: readonly [PostedBatch] = [{ ...parcel, ...rest }]
     return link.call(name, parameters as Parameters<WorkerCalls[N]>, transfer)
   }
 
-  async #loadFrame(holder: Holder, frame: SnapshotFrame & { readonly format: 'rows' }, signal: AbortSignal): Promise<void> {
+  #packFrame(holder: Holder, slice: Slice): readonly PackedSlice[] {
     this.#mustHave(holder)
-    await untilAborted(this.#post('loadFrame', [frame.slice], { barrier: null, position: null }), signal)
+    return this.#packer.pack([slice])
+  }
+
+  /** Asked again: rows gathered before a recovery must not end up in the transaction of another chunk. */
+  async #sendRows(holder: Holder, slices: readonly PackedSlice[], signal: AbortSignal): Promise<void> {
+    this.#mustHave(holder)
+    await untilAborted(this.#send('loadRows', slices, { barrier: null, position: null }), signal)
   }
 
   async #finishLoad(holder: Holder, signal: AbortSignal): Promise<{ readonly rows: number }> {

@@ -136,7 +136,7 @@ export class Target implements WorkerCalls {
     }
   }
 
-  loadFrame(batch: PostedBatch): void {
+  loadRows(batch: PostedBatch): void {
     this.#mustLoad()
     try {
       for (const slice of this.#receive(batch)) {

@@ -69,7 +69,8 @@ export class Bookkeeping {
   /** Epoch + 1 under the row lock. FOR UPDATE, because snapshot workers hold FOR KEY SHARE, which a plain UPDATE would not wait for. */
   async claim(connection: PgConnection, ours: readonly BackendId[]): Promise<Checkpoint> {
     const key = quoteLiteral(this.#pipeline)
-    await connection.query(`INSERT INTO ${this.table} (pipeline, epoch) VALUES (${key}, 0) ON CONFLICT DO NOTHING`)
+    // ON CONFLICT alone would wait for an earlier runner's open transaction, which has updated the row.
+    await connection.query(`INSERT INTO ${this.table} (pipeline, epoch) SELECT ${key}, 0 WHERE NOT EXISTS (SELECT FROM ${this.table} WHERE pipeline = ${key}) ON CONFLICT DO NOTHING`)
     const take = (patience: string): Promise<Checkpoint> => this.#take(connection, patience)
     try {
       return await take(`SET LOCAL lock_timeout = ${PATIENCE_MS}`)

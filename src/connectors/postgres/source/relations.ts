@@ -38,6 +38,8 @@ export class Relations {
   readonly #suspects = new Set<TableId>()
   /** The catalog's mark of each table when we last compared it with what we know. */
   readonly #marks = new Map<TableId, string>()
+  /** The mark that was looked at and found to tell of no rewrite. */
+  readonly #looked = new Map<TableId, string>()
 
   private constructor(connection: PgConnection, ownSchema: string, views: ReadonlyMap<TableId, View>) {
     this.#connection = connection
@@ -50,6 +52,12 @@ export class Relations {
     const catalog = new Map((await readCatalog(connection, ownSchema, tables.map((table) => table.schema.relation))).map((table) => [table.schema.relation, table]))
     for (const table of tables) relations.#add(table, catalog.get(table.schema.relation))
     return relations
+  }
+
+  /** What we know of a table, with the mark of the last look: TRUNCATE then and SET DEFAULT now are no rewrite. */
+  #marked(schema: TableSchema): TableSchema {
+    const storage = this.#looked.get(schema.id)
+    return storage === undefined ? schema : { ...schema, storage }
   }
 
   #add(table: SourceTable, now: CatalogTable | undefined): void {
@@ -94,7 +102,8 @@ export class Relations {
     const before = this.#schemas.get(table.id) ?? table.schema
     const [now] = await readCatalog(this.#connection, this.#ownSchema, [table.schema.relation])
     if (now === undefined) return null
-    const { changes, ambiguous } = diffSchemas(before, adjust(table, before, now.schema))
+    const { changes, ambiguous } = diffSchemas(this.#marked(before), adjust(table, before, now.schema))
+    if (ambiguous === null) this.#looked.set(table.id, now.schema.storage ?? '')
     const labels = changes.length > 0 && changes.every((change) => change.kind === 'type-changed' && change.before === change.after) && sameTypes(before, now.schema)
     if (ambiguous === null && !labels) return null
     const schema = ambiguous === null ? adjust(table, before, now.schema) : before
@@ -159,7 +168,8 @@ export class Relations {
     const agrees = sameShape(table, after, relation)
     if (!agrees) return this.#movedOn(table, before, relation)
     this.#suspects.delete(table.id)
-    const { changes, ambiguous } = diffSchemas(before, after)
+    const { changes, ambiguous } = diffSchemas(this.#marked(before), after)
+    if (ambiguous === null) this.#looked.set(table.id, now.schema.storage ?? '')
     this.#schemas.set(table.id, after)
     const columns = mapColumns(after, relation)
     if (changes.length === 0 && ambiguous === null) return { schema: before, columns: mapColumns(before, relation), barrier: null }

@@ -307,6 +307,8 @@ export class PostgresSource implements Source {
   async #shared(keeper: SnapshotKeeper, request: SnapshotRequest): Promise<Omit<SnapshotParts, 'position' | 'view' | 'viewEnd'>> {
     const name = await keeper.export()
     const { tables, catalog }: { tables: SourceTable[]; catalog: CatalogTable[] } = await retake(keeper, this.#config.schema, request.tables)
-    return { config: this.#config, keeper, name, tables, catalog, clock: this.#context.clock }
+    // A table that was renamed goes by the name that it was chosen by.
+    const named = tables.map((table) => ({ ...table, schema: { ...table.schema, id: table.id } }))
+    return { config: this.#config, keeper, name, tables: named, catalog, clock: this.#context.clock }
   }
 }
