@@ -77,8 +77,8 @@ async function compareTable(sides: Sides, table: string): Promise<TableCompariso
   const rendered = columns.map((column) => canonical(column.name, column.type, types.get(column.name) ?? ''))
   const file = join(sides.folder, 'source.csv')
   try {
-    await exportSource(sides, table, rendered, file)
-    await prepareSides(sides, table, rendered, file)
+    await Promise.all([exportSource(sides, table, rendered, file), renderTarget(sides, table, rendered)])
+    await readExport(sides.target, rendered, file)
     return await subtract(sides.target, table, columns)
   } finally {
     await rm(file, { force: true })
@@ -125,19 +125,18 @@ async function exportSource(
   await pipeline(source.query(copyTo(copy)), createWriteStream(file, { highWaterMark: 1 << 20 }))
 }
 
-async function prepareSides(
-  { target, targetSchema }: Sides,
-  table: string,
-  columns: readonly CanonicalColumn[],
-  file: string,
-): Promise<void> {
+async function renderTarget({ target, targetSchema }: Sides, table: string, columns: readonly CanonicalColumn[]): Promise<void> {
+  const select = columns.map((column) => `${column.inDuckdb} AS ${identifier(column.name)}`).join(', ')
+  const from = `target.${identifier(targetSchema)}.${identifier(table)}`
+  await target.run(`CREATE OR REPLACE TEMP TABLE actual AS SELECT ${select} FROM ${from}`)
+}
+
+async function readExport(target: DuckDBConnection, columns: readonly CanonicalColumn[], file: string): Promise<void> {
   const names = columns.map(({ name }) => `${literal(name)}: 'VARCHAR'`).join(', ')
+  const select = columns.map((column) => `${column.fromCsv} AS ${identifier(column.name)}`).join(', ')
   const read = `read_csv(${literal(file)}, header = false, delim = ',', quote = '"', escape = '"', nullstr = '\\N', allow_quoted_nulls = false,
     auto_detect = false, max_line_size = 64000000, columns = {${names}})`
-  const select = (key: 'fromCsv' | 'inDuckdb'): string => columns.map((column) => `${column[key]} AS ${identifier(column.name)}`).join(', ')
-  await target.run(`CREATE OR REPLACE TEMP TABLE expected AS SELECT ${select('fromCsv')} FROM ${read}`)
-  const from = `target.${identifier(targetSchema)}.${identifier(table)}`
-  await target.run(`CREATE OR REPLACE TEMP TABLE actual AS SELECT ${select('inDuckdb')} FROM ${from}`)
+  await target.run(`CREATE OR REPLACE TEMP TABLE expected AS SELECT ${select} FROM ${read}`)
 }
 
 /**

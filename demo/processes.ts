@@ -36,6 +36,21 @@ function failureOf(child: ChildProcess, name: string, expected: () => boolean): 
   return failure
 }
 
+/**
+ * Ends the process when this one does, however that comes: only we hold the pipe that the shell reads from. In a group of
+ * its own a child would otherwise outlive a demo that is killed, and try for hours to reach a server that is gone.
+ */
+function leash(child: ChildProcess): void {
+  const holder = spawn('/bin/sh', ['-c', 'read -r answer || kill -KILL "$1"', 'leash', String(child.pid)], {
+    detached: true,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  })
+  holder.on('error', () => undefined)
+  holder.stdin.on('error', () => undefined)
+  holder.unref()
+  child.once('exit', () => holder.stdin.end('done\n'))
+}
+
 async function kill(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   child.kill('SIGKILL')
@@ -45,6 +60,7 @@ async function kill(child: ChildProcess): Promise<void> {
 /** Groups of their own keep a Ctrl-C in the terminal from them: the demo decides in which order things end. */
 export function startWriter(uri: string, seconds: number, seed: number): Writer {
   const child = fork(join(import.meta.dirname, 'writer.ts'), [uri, String(seconds), String(seed)], { detached: true })
+  leash(child)
   const report = once(child, 'message').then(([message]: WriterReport[]) => message)
   report.catch(() => undefined)
   let isStopping = false
@@ -79,6 +95,7 @@ export function startSync({ project, folder, source, target }: SyncOptions): Syn
     stdio: ['ignore', 'inherit', 'inherit'],
     detached: true,
   })
+  leash(child)
   let isStopping = false
   return {
     failure: failureOf(child, 'sync', () => isStopping),

@@ -48,10 +48,16 @@ function listenForInterrupts(stopWriting: AbortController, giveUp: AbortControll
     // Through npm one key press can arrive twice.
     if (performance.now() - last < 500) return
     last = performance.now()
-    if (stopWriting.signal.aborted) giveUp.abort(new DemoError('Interrupted.'))
+    if (stopWriting.signal.aborted) abandon(giveUp)
     stopWriting.abort()
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, interrupt)
+}
+
+/** What waits for something stops waiting; what computes is not asked. Children end with this process. */
+function abandon(giveUp: AbortController): void {
+  giveUp.abort(new DemoError('Interrupted.'))
+  setTimeout(() => process.exit(130), 2000).unref()
 }
 
 async function demo({ major, seconds, seed }: Options): Promise<boolean> {

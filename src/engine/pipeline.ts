@@ -14,6 +14,7 @@ import { sinkTable } from './tables.ts'
 import { runSnapshot } from './snapshot-phase.ts'
 import { recover, retrying } from './retry.ts'
 import { runStream, type StreamEnd } from './stream-phase.ts'
+import { renamedAs } from './stream-step.ts'
 import { seal } from './fences.ts'
 import type { PipelineIdentity, PipelineState } from '../state/store.ts'
 
@@ -160,8 +161,9 @@ async function readAgain(run: Run, ids: readonly TableId[], signal: AbortSignal)
     // Who has the name now comes first: an online migration swaps tables by renaming them (TRAPS 48).
     const now = found.find((each) => each.id === id) ?? found.find((each) => each.schema.relation === table.source.schema.relation)
     if (now === undefined) throw new TailraceError('SCHEMA_CHANGED', `${id} is to be read again but is not in the source any more`, { hint: `tailrace tables ${run.identity.name} remove ${id}`, path: id })
-    const before = { id, schema: table.source.schema, target: table.target }
-    table.source = { ...now, id, schema: { ...now.schema, id } }
+    const schema = { ...now.schema, id }
+    const before = { id, schema: renamedAs(table.source.schema, schema), target: table.target }
+    table.source = { ...now, id, schema }
     // Emptied first: values that a new type would not take are to be read again anyway.
     await run.sink.clear(before, signal)
     await run.sink.applySchema(sinkTable(table), before, signal)

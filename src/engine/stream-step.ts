@@ -85,7 +85,12 @@ function prepareBarrier(run: Run, batch: StreamBatch, barrier: Barrier): StreamB
     return null
   }
   run.environment.logger.info(`${table.id} changed: ${what}`)
-  return batch
+  return { ...batch, barrier: { ...barrier, previous: renamedAs(barrier.previous, barrier.schema) } }
+}
+
+/** A table that is renamed in the source keeps its place in the target, which the pipeline's state holds: no sink is to rename it. */
+export function renamedAs(previous: TableSchema, { id, namespace, name }: TableSchema): TableSchema {
+  return { ...previous, id, namespace, name }
 }
 
 /** Nothing of the columns changed, only what the source must remember of the table: kept whatever the policy. */

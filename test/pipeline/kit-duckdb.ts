@@ -1,10 +1,14 @@
 import { existsSync } from 'node:fs'
-import { DuckDBInstance } from '@duckdb/node-api'
+import { openDatabase } from '../../src/connectors/duckdb/database.ts'
+import { silentLogger } from '../../src/sdk/logger.ts'
 import { tempFolder } from '../../src/testing/temp-folder.ts'
 import { quote, type Cells } from './kit-oracle.ts'
 import type { Target } from './kit-sinks.ts'
 
-/** DuckDB as target: read after the sink has let go of the file, or from its own process through the instance cache. */
+/**
+ * DuckDB as target. While a sink has the file open no other process and no second instance can read it, so it is read
+ * through the sink's own instance, by SQL of ours.
+ */
 export async function duckdbReader(): Promise<Target> {
   const folder = await tempFolder('tr-pipeline-')
   const path = folder.join('copy.duckdb')
@@ -12,32 +16,79 @@ export async function duckdbReader(): Promise<Target> {
     name: 'duckdb',
     uri: `duckdb://${path}`,
     computes: false,
-    rows: (namespace, table) => readDuckdb(path, namespace, table),
+    rows: (namespace, table) => readDuckdb(path, folder.join('scratch'), namespace, table),
     expect: duckdbText,
     [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
   }
 }
 
-async function readDuckdb(path: string, namespace: string, table: string): Promise<Cells[] | null> {
+async function readDuckdb(path: string, scratch: string, namespace: string, table: string): Promise<Cells[] | null> {
   if (!existsSync(path)) return null
-  const instance = await DuckDBInstance.fromCache(path)
-  const connection = await instance.connect()
+  const database = await openDatabase({ path, memoryLimit: null, threads: 1, scratch: () => scratch, logger: silentLogger })
+  const connection = await database.connect()
+  const text = (value: string): string => `'${value.replaceAll("'", "''")}'`
   try {
-    await connection.run("SET TimeZone = 'UTC'")
-    const found = await connection.runAndReadAll(
-      `SELECT schema_name FROM duckdb_tables() WHERE table_name = '${table.replaceAll("'", "''")}' AND schema_name IN ('${namespace.replaceAll("'", "''")}', 'main') ORDER BY schema_name = 'main'`,
+    const columns = await connection.rows(
+      `SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = 'target' AND schema_name = ${text(namespace)} AND table_name = ${text(table)} ORDER BY column_index`,
     )
-    const schema = found.getRowsJS()[0]?.[0]
-    if (typeof schema !== 'string') return null
-    const reader = await connection.runAndReadAll(`SELECT CAST(COLUMNS(*) AS VARCHAR) FROM ${quote(schema)}.${quote(table)}`)
-    return reader.getRowObjectsJS().map((row) => Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value === null ? null : String(value)])))
+    if (columns.length === 0) return null
+    const select = columns.map(([name, type]) => readable(quote(String(name)), String(type))).join(', ')
+    const rows = await connection.rows(`SELECT ${select} FROM target.${quote(namespace)}.${quote(table)}`)
+    return rows.map((row) => Object.fromEntries(columns.map(([name, type], i) => [String(name), canonical(String(type), row[i])])))
   } finally {
-    connection.closeSync()
-    instance.closeSync()
+    await database.disconnect(connection)
+    await database.release()
   }
 }
 
+function readable(column: string, type: string): string {
+  if (type === 'BLOB') return `lower(hex(${column}))`
+  if (type === 'INTERVAL') return `(datepart('year', ${column}) * 12 + datepart('month', ${column})) || ' months ' || datepart('day', ${column}) || ' days ' || (datepart('hour', ${column}) * 3600000000 + datepart('minute', ${column}) * 60000000 + datepart('microsecond', ${column})) || ' us'`
+  return `CAST(${column} AS VARCHAR)`
+}
+
+function canonical(type: string, value: unknown): string | null {
+  if (value === null || value === undefined) return null
+  const text = String(value)
+  return type === 'FLOAT' || type === 'DOUBLE' ? float(text) : text
+}
+
+function float(text: string): string {
+  const known: Readonly<Record<string, string>> = { nan: 'NaN', inf: 'Infinity', '-inf': '-Infinity' }
+  const value = Number(known[text.toLowerCase()] ?? text)
+  return Object.is(value, -0) ? '-0' : String(value)
+}
+
+/** The documented mapping (src/connectors/duckdb/type-table.ts), written down a second time. */
 function duckdbText(type: string, text: string): string {
-  if (type === 'bool') return text === 't' ? 'true' : 'false'
-  return text
+  switch (type) {
+    case 'bool':
+      return text === 't' ? 'true' : 'false'
+    case 'float4':
+    case 'float8':
+      return float(text)
+    case 'bytea':
+      return text.slice(2)
+    case 'interval':
+      return intervalParts(text)
+    case 'date':
+    case 'timestamp':
+    case 'timestamptz':
+      return era(text)
+    default:
+      return text
+  }
+}
+
+/** DuckDB writes `0044-03-15 (BC) 12:00:00`, and no fraction of zero. */
+function era(text: string): string {
+  return text.endsWith(' BC') ? text.slice(0, -3).replace(/^(\S+)/, '$1 (BC)') : text
+}
+
+function intervalParts(text: string): string {
+  const part = (pattern: RegExp): number => Number(pattern.exec(text)?.[1] ?? 0)
+  const time = /(-|\+)?(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?/.exec(text)
+  const micros = time === null ? 0n : BigInt(time[2] ?? 0) * 3_600_000_000n + BigInt(time[3] ?? 0) * 60_000_000n + BigInt(time[4] ?? 0) * 1_000_000n + BigInt((time[5] ?? '').padEnd(6, '0'))
+  const months = part(/([-+]?\d+) years?/) * 12 + part(/([-+]?\d+) mons?/)
+  return `${months} months ${part(/([-+]?\d+) days?/)} days ${time?.[1] === '-' ? -micros : micros} us`
 }

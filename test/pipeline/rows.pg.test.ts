@@ -120,7 +120,7 @@ cases('rows of the stream', () => {
   pipelineCase(
     () => bench,
     'CASE 23: deletes that cascade along foreign keys, of a parent that is updated and of one that goes',
-    { setup: `CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE ON UPDATE CASCADE, v text); CREATE TABLE n (id int PRIMARY KEY, p int REFERENCES p ON DELETE SET NULL); INSERT INTO p SELECT i, 'p' || i FROM generate_series(1, 5) i; INSERT INTO c SELECT i, 1 + i % 5, 'c' FROM generate_series(1, 15) i; INSERT INTO n SELECT i, 1 + i % 5 FROM generate_series(1, 10) i` },
+    { setup: `CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE ON UPDATE CASCADE, v text); CREATE TABLE n (id int PRIMARY KEY, p int REFERENCES p ON DELETE SET NULL ON UPDATE CASCADE); INSERT INTO p SELECT i, 'p' || i FROM generate_series(1, 5) i; INSERT INTO c SELECT i, 1 + i % 5, 'c' FROM generate_series(1, 15) i; INSERT INTO n SELECT i, 1 + i % 5 FROM generate_series(1, 10) i` },
     async (world) => {
       const running = await world.follow()
       await world.source.run("UPDATE p SET v = 'updated' WHERE id <= 2; DELETE FROM p WHERE id = 3; UPDATE p SET id = 40 WHERE id = 4; BEGIN; DELETE FROM c WHERE p = 5; DELETE FROM n WHERE p = 5; DELETE FROM p WHERE id = 5; INSERT INTO p VALUES (5, 'again'); INSERT INTO c VALUES (100, 5, 'again'); COMMIT")

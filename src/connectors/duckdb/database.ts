@@ -107,7 +107,7 @@ export class Database {
   private constructor(options: DatabaseOptions, lock: FileLock, instance: DuckDBInstance, main: Connection) {
     this.path = options.path
     this.memory = new MemoryLimit({ fixed: options.memoryLimit, parallel: options.threads, machine: totalmem() })
-    this.inserts = new Semaphore(options.threads)
+    this.inserts = new Semaphore(Math.max(1, options.threads - 1))
     this.#options = options
     this.#lock = lock
     this.#instance = instance

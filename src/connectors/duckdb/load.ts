@@ -87,7 +87,7 @@ export class ChunkLoader implements Loader {
     const claimed = database.epochs.get(bookkeeping.name) ?? epoch
     if (claimed !== epoch) throw bookkeeping.fenced(epoch, claimed)
     try {
-      await this.#connection.commit()
+      await database.inserts.run(() => this.#connection.commit())
     } catch (error) {
       throw await database.settle(translate(error, `loading ${target.schema.id}`, target.schema.id), error)
     }

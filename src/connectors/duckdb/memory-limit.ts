@@ -1,7 +1,7 @@
 const MEGABYTE = 1e6
 
 /** What DuckDB needs at rest, and for the version information of deleted rows (8 bytes per row of each touched vector). */
-const BASE = 40 * MEGABYTE
+const BASE = 30 * MEGABYTE
 /** An INSERT pins about two blocks of 256 KB per column: 61 columns fail below 45 MB, 201 below 130 MB (measured, one thread). */
 const PER_COLUMN = 0.6 * MEGABYTE
 /** With half of the memory of the machine for itself, DuckDB is no longer the one to blame. */

@@ -23,6 +23,7 @@ export const postgresConfig = z.strictObject({
   applicationName: z.string().default('tailrace').describe('Name in pg_stat_activity.'),
   connectTimeout: z.coerce.number<number>().positive().default(10).meta({ unit: 's' }).describe('Seconds to wait for a connection.'),
   lockTimeout: z.coerce.number<number>().positive().default(10).meta({ unit: 's' }).describe('Seconds to wait for a lock on a table before giving up.'),
+  silenceTimeout: z.coerce.number().positive().default(60).describe('Source: seconds without a word from the server, asked for one, after which the change stream is taken for lost and connected again.'),
   slot: z.string().regex(/^[a-z0-9_]{1,63}$/).optional().meta({ role: 'source' }).describe('Source: name of the replication slot. Default: tailrace_<pipeline>_<random>.'),
   publication: z.string().min(1).max(63).optional().meta({ role: 'source' }).describe('Source: a publication that a person made, to be used as it is. Default: one of our own.'),
   failover: z.stringbool().or(z.boolean()).default(false).meta({ role: 'source' }).describe('Source, PostgreSQL 17+: make the slot a failover slot.'),

@@ -28,6 +28,8 @@ export class TableWriter {
   collisions: 'replace' | 'refuse' = 'replace'
   /** Deletes that found nothing: the row is gone, as it should be, but somebody else did it. */
   missed = 0
+  /** Rows that SQLite says it inserted. */
+  inserted = 0
   /** Rows that stood at a key to which the source brought another one. */
   replaced = 0
 
@@ -92,7 +94,7 @@ export class TableWriter {
       for (let i = 0; i < many; i++) this.#fillInsert(slice, row + i, i * this.#columns.length)
       this.#values.length = many * this.#columns.length
       try {
-        this.#statements.insertMany.run(...this.#values)
+        this.inserted += Number(this.#statements.insertMany.run(...this.#values).changes)
         return many
       } catch (error) {
         // The statement was undone as a whole: one by one, so that the row that collides is known.
@@ -106,7 +108,8 @@ export class TableWriter {
   #insert(slice: Slice, row: number): void {
     this.#fillInsert(slice, row, 0)
     this.#values.length = this.#columns.length
-    this.#runIntoRoom(slice, row, () => this.#statements.insert.run(...this.#values))
+    const { changes } = this.#runIntoRoom(slice, row, () => this.#statements.insert.run(...this.#values))
+    this.inserted += Number(changes)
   }
 
   #fillInsert(slice: Slice, row: number, at: number): void {

@@ -63,7 +63,7 @@ export class Target implements WorkerCalls {
     return this.#read((db) => {
       const name = tableName(table.target)
       const alive = this.#shape.softDeletes ? ` WHERE ${quote(DELETED_COLUMN)} = 0` : ''
-      return BigInt(Number(value(db, `SELECT count(*) FROM ${quote(name)}${alive}`) ?? 0))
+      return BigInt(Number(value(db, `SELECT count(*) FROM ${quote(name)}${alive}`)))
     })
   }
 
@@ -140,8 +140,10 @@ export class Target implements WorkerCalls {
     this.#mustLoad()
     try {
       for (const slice of this.#receive(batch)) {
-        this.#writer(slice.schema, 'refuse').apply(slice, 0, slice.rows)
-        this.#loaded += slice.rows
+        const writer = this.#writer(slice.schema, 'refuse')
+        const before = writer.inserted
+        writer.apply(slice, 0, slice.rows)
+        this.#loaded += writer.inserted - before
       }
     } catch (error) {
       throw this.#failed(error, 'loading a chunk', 'idle')

@@ -37,7 +37,7 @@ async function create(connection: PgConnection, table: SinkTable, context: DdlCo
   try {
     await connection.query(createTableSql(table, context))
   } catch (error) {
-    if (!(error instanceof PgError) || table.schema.computed === undefined || !error.code.startsWith('42')) throw error
+    if (!(error instanceof PgError) || table.schema.computed === undefined || !/^(42|3F)/.test(error.code)) throw error
     // An expression may call a function that only the source has.
     logger.warn('generated columns are left out: the target cannot compute them', { table: table.id, state: error.code })
     const { computed: _computed, ...schema } = table.schema

@@ -12,7 +12,7 @@ import { translate } from '../wire/pg-error.ts'
 import { fencedError, StreamWriter, type BarrierWork } from './apply.ts'
 import { Bookkeeping } from './bookkeeping.ts'
 import { checkTarget } from './check.ts'
-import { describeTable } from './ddl.ts'
+import { describeTable, requireNames } from './ddl.ts'
 import { newEnums, planEvolution, sizeOf, truncateSql } from './evolve.ts'
 import { Fence } from './fenced.ts'
 import { startLoad } from './load.ts'
@@ -95,6 +95,7 @@ export class PostgresSink implements Sink {
   }
 
   async applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options: { readonly replace?: boolean } = {}): Promise<void> {
+    requireNames(table)
     await this.#admin(`making the table ${targetSql(table)}`, signal, async ({ connection }) => {
       if (options.replace === true) await this.#fence.run(connection, [`DROP TABLE IF EXISTS ${targetSql(table)}`], `replacing ${targetSql(table)}`)
       const exists = (await readTarget(connection, table)) !== null || (previous !== null && (await readTarget(connection, previous)) !== null)

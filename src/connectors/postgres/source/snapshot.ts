@@ -1,4 +1,3 @@
-import { delay } from '../../../async/abort.ts'
 import type { SnapshotFormat, SnapshotFrame } from '../../../model/batch.ts'
 import type { Position, View } from '../../../model/position.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
@@ -11,7 +10,7 @@ import { PgError, translate } from '../wire/pg-error.ts'
 import { readCatalog, type CatalogTable } from './catalog.ts'
 import { copyCommand, planChunks } from './chunks.ts'
 import { copyTextToSlice, stripFrames } from './copy-rows.ts'
-import { parseLsn } from './position.ts'
+import { insertedEnd, untilFlushed } from './log-end.ts'
 import { viewOfSnapshot } from './view.ts'
 
 const FORMATS = { 'pg-copy-binary': 'binary', csv: 'csv', rows: 'text' } as const
@@ -53,14 +52,16 @@ export class SnapshotKeeper implements AsyncDisposable {
     await this.#connection.query(`SET TRANSACTION SNAPSHOT ${quoteText(name)}`)
   }
 
-  /** The fence of this view, and the end of the log past which it needs no more asking (TRAPS 13, 17). */
-  async view(signal: AbortSignal): Promise<{ view: View; insertEnd: bigint }> {
+  /**
+   * The fence of this view, and the end of the log past which it needs no more asking (TRAPS 13, 17). `nudge` writes to the
+   * log over another session.
+   */
+  async view(nudge: () => Promise<unknown>, signal: AbortSignal): Promise<{ view: View; insertEnd: bigint }> {
     const [row] = await this.#connection.rows('SELECT pg_current_snapshot()::text')
     const view = viewOfSnapshot(row?.[0] ?? '')
-    const [end] = await this.#connection.rows('SELECT pg_current_wal_insert_lsn()')
-    const insertEnd = parseLsn(end?.[0] ?? '') ?? 0n
+    const insertEnd = await insertedEnd(this.#connection)
     // Asynchronous commits are visible before they are durable: a server crash would leave phantom rows in the copy.
-    while (!signal.aborted && (await this.#flushed()) < insertEnd) await delay(20, signal)
+    await untilFlushed(this.#connection, insertEnd, nudge, signal)
     return { view, insertEnd }
   }
 
@@ -72,11 +73,6 @@ export class SnapshotKeeper implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#connection.end()
-  }
-
-  async #flushed(): Promise<bigint> {
-    const [row] = await this.#connection.rows('SELECT pg_current_wal_flush_lsn()')
-    return parseLsn(row?.[0] ?? '') ?? 0n
   }
 }
 

@@ -14,6 +14,7 @@ import { readCatalog, type CatalogTable } from './catalog.ts'
 import { checkSource } from './check.ts'
 import { copyTextToSlice } from './copy-rows.ts'
 import { createSlot, ensurePublication, OriginKeeper, slotState, waitForRunning, type Origin } from './origin.ts'
+import { flushedEnd, insertedEnd, nudgeLog, untilFlushed } from './log-end.ts'
 import { comparePositions, parseLsn, readPosition, writePosition } from './position.ts'
 import type { Relations } from './relations.ts'
 import { PostgresSnapshot, retake, SnapshotKeeper, type SnapshotParts } from './snapshot.ts'
@@ -86,7 +87,7 @@ export class PostgresSource implements Source {
     if (origin === null) throw new TailraceError('HISTORY_LOST', 'this pipeline has no replication slot', { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
     await using sql = await openSession(this.#config, signal)
     await using walsender = await openSession(this.#config, signal, 'replication')
-    const open = await startStream({ sql, walsender, origin, ownSchema: this.#config.schema, request, clock: this.#context.clock }, signal)
+    const open = await startStream({ sql, walsender, origin, ownSchema: this.#config.schema, request, clock: this.#context.clock, silenceMillis: this.#config.silenceTimeout * 1000 }, signal)
     await using reader = open.reader
     const stop = (): void => void reader[Symbol.asyncDispose]()
     signal.addEventListener('abort', stop, { once: true })
@@ -95,7 +96,10 @@ export class PostgresSource implements Source {
     try {
       yield* this.#guarded(watched(readStream(open), this.#watch(open.relations, sql, origin, request)), signal)
     } catch (error) {
-      if (!signal.aborted) throw error
+      if (signal.aborted) return
+      // What cut this connection may have cut the control session, too, without a word: it is opened again when needed.
+      this.#control.destroy()
+      throw error
     } finally {
       clearInterval(beat)
       this.#reader = null
@@ -141,9 +145,18 @@ export class PostgresSource implements Source {
 
   async head(signal: AbortSignal): Promise<Position> {
     const sql = await this.#sql(signal)
-    const [row] = await sql.rows('SELECT pg_current_wal_insert_lsn()')
-    this.#reader?.ping()
-    return this.#position(parseLsn(row?.[0] ?? '') ?? 0n, signal)
+    if (this.#reader !== null) {
+      // While streaming it is asked for again and again: only what can be sent counts, and nothing is written for it.
+      this.#reader.ping()
+      return this.#position(await flushedEnd(sql), signal)
+    }
+    const end = await insertedEnd(sql)
+    await untilFlushed(sql, end, () => nudgeLog(sql), signal)
+    return this.#position(end, signal)
+  }
+
+  async #nudge(signal: AbortSignal): Promise<void> {
+    await nudgeLog(await this.#sql(signal))
   }
 
   async parsePosition(text: string, signal: AbortSignal): Promise<Position | null> {
@@ -158,7 +171,7 @@ export class PostgresSource implements Source {
 
   async fetch(table: SourceTable, keys: readonly (readonly string[])[], signal: AbortSignal): Promise<{ slice: Slice; view: View; viewEnd: Position }> {
     await using keeper = await SnapshotKeeper.lock(this.#config, [table], signal)
-    const { view, insertEnd } = await keeper.view(signal)
+    const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
     const columns = table.schema.key.map((index) => columnAt(table.schema, index))
     const tuples = keys.map((key) => `(${key.map((value, i) => `${quoteText(value)}::${columns[i]?.sourceType ?? 'text'}`).join(', ')})`)
     const where = `(${columns.map((column) => quoteName(column.name)).join(', ')}) IN (${tuples.join(', ')})`
@@ -300,7 +313,7 @@ export class PostgresSource implements Source {
 
   async #freshView(keeper: SnapshotKeeper, request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts> {
     if (request.mode === 'again') await this.#publishMore(request.tables, signal)
-    const { view, insertEnd } = await keeper.view(signal)
+    const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
     return { ...(await this.#shared(keeper, request)), position: null, view, viewEnd: await this.#position(insertEnd, signal) }
   }
 

@@ -26,6 +26,8 @@ export interface ReaderOptions {
   readonly from: bigint
   readonly maxBatch: { readonly rows: number; readonly bytes: number }
   readonly clock: () => number
+  /** So long without a byte while we read: the connection is lost. */
+  readonly silenceMillis: number
 }
 
 /** Something that the stream cannot decide without asking the catalog: decoding waits until it is answered. */
@@ -50,6 +52,7 @@ export class StreamReader implements AsyncDisposable {
   #idleTaken = 0
   #lastPosition: bigint
   #timer: NodeJS.Timeout | null = null
+  #heardAt = 0
   /** End of the server's log as last heard. */
   serverEnd = 0n
 
@@ -68,7 +71,8 @@ export class StreamReader implements AsyncDisposable {
           if (type !== 0x57) return
           started = true
           handler.bulk = { consume: (receive) => this.#consume(receive) }
-          this.#timer = setInterval(() => this.#sendStatus(false), STATUS_MILLIS)
+          this.#heardAt = this.#options.clock()
+          this.#timer = setInterval(() => this.#tick(), STATUS_MILLIS)
           resolve()
         },
         ready: (error) => (started ? this.#end(error) : reject(error ?? new TailraceError('PROTOCOL', 'START_REPLICATION ended at once'))),
@@ -148,6 +152,19 @@ export class StreamReader implements AsyncDisposable {
     this.#signal()
   }
 
+  /** A status now and then; after half of the patience one that asks for an answer, and then no more waiting (CASE 7: half open). */
+  #tick(): void {
+    const now = this.#options.clock()
+    if (this.#paused) this.#heardAt = now
+    const silence = now - this.#heardAt
+    if (silence > this.#options.silenceMillis) {
+      const error = new TailraceError('UNREACHABLE', `reading replication slot ${this.#options.slot}: the server has said nothing for ${Math.round(silence / 1000)} s`, { hint: 'the connection is taken for lost; --source.silence-timeout SECONDS waits longer' })
+      this.#end(error)
+      return this.#connection.destroy(error)
+    }
+    this.#sendStatus(silence > this.#options.silenceMillis / 2)
+  }
+
   #stopTimer(): void {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#timer = null
@@ -155,6 +172,7 @@ export class StreamReader implements AsyncDisposable {
 
   /** BulkHandler: takes whole CopyData frames off the receive buffer. */
   #consume(receive: ReceiveBuffer): boolean {
+    this.#heardAt = this.#options.clock()
     while (receive.end - receive.start >= 5 && receive.buffer[receive.start] === COPY_DATA) {
       if (this.#question !== null || this.#full()) return this.#pause()
       const at = receive.start
