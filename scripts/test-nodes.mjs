@@ -46,10 +46,38 @@ async function tryImport(node, folder, name) {
   await command(node, ['--input-type=module', '--eval', program], folder)
 }
 
-async function tryNode(version, folder) {
+/** What the declarations say, to a user's compiler. */
+async function tryTypes(folder) {
+  const uses = entryPoints().map((name, i) => `import * as e${i} from '${name}'\nconsole.log(e${i})\n`)
+  writeFileSync(join(folder, 'use.mts'), uses.join(''))
+  const tsc = join(ROOT, 'node_modules', '.bin', 'tsc')
+  const types = ['--types', 'node', '--typeRoots', join(ROOT, 'node_modules', '@types')]
+  const options = [
+    '--noEmit',
+    '--strict',
+    '--skipLibCheck',
+    'false',
+    '--module',
+    'nodenext',
+    '--target',
+    'es2024',
+    '--lib',
+    'es2024,esnext.disposable',
+  ]
+  await run(process.execPath, [tsc, ...options, ...types, 'use.mts'], { cwd: folder }).catch((error) => {
+    throw new Error(error.stdout || error.message)
+  })
+}
+
+async function stepsOf(version, folder) {
   const node = await ensureNode(version)
-  const steps = [['tailrace --version', () => tryCommandLine(node, folder)]]
-  for (const name of entryPoints()) steps.push([`import '${name}'`, () => tryImport(node, folder, name)])
+  const steps = [[`Node ${version}: tailrace --version`, () => tryCommandLine(node, folder)]]
+  for (const name of entryPoints()) steps.push([`Node ${version}: import '${name}'`, () => tryImport(node, folder, name)])
+  return steps
+}
+
+/** Runs the steps; gives how many failed. */
+async function runSteps(steps) {
   let failed = 0
   for (const [what, step] of steps) {
     const problem = await step().then(
@@ -57,30 +85,28 @@ async function tryNode(version, folder) {
       (error) => error.message,
     )
     if (problem !== null) failed++
-    console.log(`${problem === null ? 'ok  ' : 'FAIL'}  Node ${version}: ${what}${problem === null ? '' : `\n${problem}`}`)
+    console.log(`${problem === null ? 'ok  ' : 'FAIL'}  ${what}${problem === null ? '' : `\n${problem}`}`)
   }
-  return { passed: steps.length - failed, failed }
+  return failed
 }
 
 async function main() {
   const folder = mkdtempSync(join(tmpdir(), 'tailrace-nodes-'))
-  const totals = { passed: 0, failed: 0 }
+  let [steps, failed] = [[], 0]
   try {
     writeFileSync(join(folder, 'package.json'), '{ "private": true }')
     await npm(['install', '--no-save', await pack(folder)], folder)
-    for (const version of VERSIONS) {
-      const { passed, failed } = await tryNode(version, folder)
-      totals.passed += passed
-      totals.failed += failed
-    }
+    for (const version of VERSIONS) steps.push(...(await stepsOf(version, folder)))
+    steps.push(['the declarations compile', () => tryTypes(folder)])
+    failed = await runSteps(steps)
   } catch (error) {
     console.error(error.stderr || error.message)
-    totals.failed++
+    ;[steps, failed] = [[null], 1]
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
-  console.log(`${totals.passed} passed, ${totals.failed} failed`)
-  return totals.failed === 0 ? 0 : 1
+  console.log(`${steps.length - failed} passed, ${failed} failed`)
+  return failed === 0 ? 0 : 1
 }
 
 process.exitCode = await main()

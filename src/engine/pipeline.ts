@@ -11,6 +11,7 @@ import type { Environment, PipelineOptions } from './options.ts'
 import type { Report } from './report.ts'
 import { Run } from './run.ts'
 import { sinkTable } from './tables.ts'
+import { adoptShapes } from './shapes.ts'
 import { runSnapshot } from './snapshot-phase.ts'
 import { recover, retrying } from './retry.ts'
 import { runStream, type StreamEnd } from './stream-phase.ts'
@@ -62,6 +63,7 @@ async function work(run: Run, state: PipelineState): Promise<void> {
   await loadQuarantine(run)
   await checkBoth(run, signal)
   await takeOver(run, signal)
+  await adoptShapes(run)
   await prepareTargets(run, signal)
   if (run.options.mode.kind === 'copy') return copyOnce(run, signal)
   for (;;) {

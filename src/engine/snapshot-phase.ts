@@ -207,7 +207,8 @@ async function loadFrame(run: Run, loader: Loader, frame: SnapshotFrame, counts:
 async function loadIsolated(run: Run, snapshot: Snapshot, job: Job, signal: AbortSignal): Promise<ChunkCounts> {
   const { table, chunk } = job
   const counts = { rows: 0, bytes: 0, written: 0, filtered: 0, deadLettered: 0 }
-  let replace = true
+  // The attempt that failed left nothing of the chunk.
+  let { replace } = job
   for await (const frame of snapshot.read(table.source, chunk, 'rows', signal)) {
     if (frame.format !== 'rows') throw new TailraceError('BUG', 'the source gave another format than the one asked for')
     counts.rows += frame.rows

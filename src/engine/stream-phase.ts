@@ -8,6 +8,7 @@ import { isRowError, writeWithoutPoison } from './isolate.ts'
 import type { Mode } from './options.ts'
 import { retrying } from './retry.ts'
 import type { Run } from './run.ts'
+import { forgetShapes, rememberShapes } from './shapes.ts'
 import { prepareBatch, ReadAgain } from './stream-step.ts'
 
 const LAG_MILLIS = 1000
@@ -84,13 +85,12 @@ async function follow(run: Run, target: StopAt, signal: AbortSignal, onProgress:
 /** One batch through fence, transform and sink; true when the target of `--until` is reached. */
 async function apply(run: Run, batch: StreamBatch, target: StopAt, signal: AbortSignal): Promise<boolean> {
   const prepared = await prepareBatch(run, batch, signal)
-  if (prepared !== null) {
-    await writeBatch(run, prepared, signal)
-    if (prepared.barrier?.kind === 'schema') run.shapes.set(prepared.barrier.schema.id, prepared.barrier.schema)
-  }
   const { position } = batch
+  if (prepared?.barrier?.kind === 'schema') run.shapes.set(prepared.barrier.schema.id, prepared.barrier.schema)
+  if (position !== null) await rememberShapes(run, position)
+  if (prepared !== null) await writeBatch(run, prepared, signal)
   if (position === null) return false
-  run.commit()
+  await commit(run)
   measureLag(run, batch)
   await run.checkpointer.advance(position, signal)
   await passFences(run, position, signal)
@@ -98,6 +98,14 @@ async function apply(run: Run, batch: StreamBatch, target: StopAt, signal: Abort
   await run.persist()
   const committed = batch.transactions.at(-1)?.committedAt
   return isPast(run, position, target) || (target.time !== null && committed !== undefined && committed / 1000 >= target.time)
+}
+
+async function commit(run: Run): Promise<void> {
+  const reshaped = run.shapes.size > 0
+  run.commit()
+  if (!reshaped) return
+  await run.persist(true)
+  await forgetShapes(run)
 }
 
 async function writeBatch(run: Run, batch: StreamBatch, signal: AbortSignal): Promise<void> {

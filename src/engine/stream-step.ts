@@ -1,5 +1,5 @@
 import { EMPTY_SLICES, type Barrier, type Slice, type StreamBatch } from '../model/batch.ts'
-import type { TableSchema } from '../model/schema.ts'
+import type { TableId, TableSchema } from '../model/schema.ts'
 import { carryOf } from '../model/row-view.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import { countOps } from './counters.ts'
@@ -68,6 +68,7 @@ function prepareBarrier(run: Run, batch: StreamBatch, barrier: Barrier): StreamB
   const table = run.tables.get(barrier.schema.id)
   if (table === undefined || table.state === 'removed') return null
   if (barrier.changes.length === 0 && barrier.ambiguous === null) return asIgnored(run, batch, barrier, table.source.schema)
+  if (barrier.ambiguous !== null && isCovered(run, batch, table.id)) return null
   const what = barrier.changes.map((change) => `${change.kind} ${[change.before, change.after].filter((name) => name !== null).join(' → ')}`).join(', ')
   if (run.options.schemaChanges === 'stop') {
     throw new TailraceError('SCHEMA_CHANGED', `${table.id} changed (${what || barrier.ambiguous}) and --schema-changes is stop`, { hint: 'start again with --schema-changes evolve to follow it, or ignore to leave the target as it is', path: table.id })
@@ -86,6 +87,15 @@ function prepareBarrier(run: Run, batch: StreamBatch, barrier: Barrier): StreamB
   }
   run.environment.logger.info(`${table.id} changed: ${what}`)
   return { ...batch, barrier: { ...barrier, previous: renamedAs(barrier.previous, barrier.schema) } }
+}
+
+/** The table was read, in one view, after what the barrier tells of: the copy shows it already. */
+function isCovered(run: Run, batch: StreamBatch, table: TableId): boolean {
+  const covers = run.source.covers?.bind(run.source)
+  const transaction = batch.transactions[0]
+  const fence = run.fences.get(table)
+  if (covers === undefined || transaction === undefined || fence === undefined) return false
+  return fence.chunks.every(({ view }) => view !== null && covers(view, transaction))
 }
 
 /** A table that is renamed in the source keeps its place in the target, which the pipeline's state holds: no sink is to rename it. */

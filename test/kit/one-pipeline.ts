@@ -91,8 +91,10 @@ export function lsnOf(position: string | null): bigint {
   return (BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`)
 }
 
+/** All that was written to the log so far, made durable: only that is ever sent. */
 export async function logEnd(source: SourceDatabase): Promise<bigint> {
-  const [row] = await source.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn')
+  await source.query(`SELECT pg_logical_emit_message(true, 'test', 'flush')`)
+  const [row] = await source.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn')
   return lsnOf(row?.lsn ?? null)
 }
 

@@ -19,7 +19,7 @@ export const CATALOG = 'target'
  * Rows per row group. With DuckDB's own 122,880 a load of rows of 1 KB takes 50 MB more: the compressor looks at a whole row
  * group of strings. With fewer than this, scattered deletes pin more: 256 KB for each row group that they touch (measured).
  */
-const ROW_GROUP_ROWS = 61_440
+const ROW_GROUP_ROWS = 30720
 
 /** Version information of one vector of 2,048 rows, and the share of the memory limit that it may take. */
 const VERSION_BYTES = 16_384

@@ -27,10 +27,18 @@ it('every logical type has a place in PostgreSQL', () => {
 })
 
 it('decimals that PostgreSQL cannot bound are unbounded', () => {
-  for (const [precision, scale] of [[null, null], [2000, 0], [5, -2]] as const) assert.equal(targetType(POSTGRES_TYPES, { kind: 'decimal', precision, scale }).sql, 'numeric')
+  for (const [precision, scale] of [
+    [null, null],
+    [2000, 0],
+    [5, -2],
+  ] as const)
+    assert.equal(targetType(POSTGRES_TYPES, { kind: 'decimal', precision, scale }).sql, 'numeric')
 })
 
 it('what changes is said, for elements of arrays too', () => {
   assert.equal(typeNote(POSTGRES_TYPES, { kind: 'int64' }), null)
-  assert.match(typeNote(POSTGRES_TYPES, { kind: 'array', element: { kind: 'enum', name: 'mood', values: [] } }) ?? '', /enum\(mood\) becomes text/)
+  assert.match(
+    typeNote(POSTGRES_TYPES, { kind: 'array', element: { kind: 'enum', name: 'mood', values: [] } }) ?? '',
+    /enum\(mood\) becomes text/,
+  )
 })

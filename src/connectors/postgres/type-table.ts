@@ -20,7 +20,13 @@ export const POSTGRES_TYPES: TypeTable = [
     logical: 'decimal',
     when: {
       text: 'precision 1 to 1000, scale 0 to 1000',
-      test: (type) => type.kind === 'decimal' && type.precision !== null && type.precision >= 1 && type.precision <= 1000 && (type.scale ?? 0) >= 0 && (type.scale ?? 0) <= 1000,
+      test: (type) =>
+        type.kind === 'decimal' &&
+        type.precision !== null &&
+        type.precision >= 1 &&
+        type.precision <= 1000 &&
+        (type.scale ?? 0) >= 0 &&
+        (type.scale ?? 0) <= 1000,
     },
     target: 'numeric({precision},{scale})',
     keeps: 'exact',

@@ -70,7 +70,8 @@ function applyTo(rows: Image[], c: Compaction): Image[] {
   return [...rows, ...images, ...[...c.inserts].map((entry) => final(c, entry))]
 }
 
-const compactRows = (rows: readonly TextRow[], key: readonly number[] = [0], match?: MatchBy): Compaction => compact(textRowsToSlice(table(key), rows), match)
+const compactRows = (rows: readonly TextRow[], key: readonly number[] = [0], match?: MatchBy): Compaction =>
+  compact(textRowsToSlice(table(key), rows), match)
 const sorted = (rows: readonly Image[]): string[] => rows.map((row) => JSON.stringify(row)).sort()
 
 describe('compaction by lineage', () => {
@@ -82,60 +83,138 @@ describe('compaction by lineage', () => {
 
   it('carries a value forward into a later UNCHANGED, a null too (CASE 27)', () => {
     const c = compactRows([update(['1', 'a', null]), update(['1', 'b', undefined]), update(['2', 'a', 'x']), update(['2', 'b', undefined])])
-    assert.deepEqual([...c.updates].map((entry) => final(c, entry)), [['1', 'b', null], ['2', 'b', 'x']])
+    assert.deepEqual(
+      [...c.updates].map((entry) => final(c, entry)),
+      [
+        ['1', 'b', null],
+        ['2', 'b', 'x'],
+      ],
+    )
   })
 
   it('insert then update stays an insert; insert then delete vanishes', () => {
     const c = compactRows([insert(['1', 'a', 'x']), update(['1', 'b', undefined]), insert(['2', 'a', 'x']), remove(['2'])])
-    assert.deepEqual([...c.inserts].map((entry) => final(c, entry)), [['1', 'b', 'x']])
+    assert.deepEqual(
+      [...c.inserts].map((entry) => final(c, entry)),
+      [['1', 'b', 'x']],
+    )
     assert.deepEqual([c.updates.length, c.moves.length, c.deletes.length, c.vanished.length], [0, 0, 0, 1])
   })
 
   it('delete then insert of one key is an update with every column', () => {
     const c = compactRows([remove(['1']), insert(['1', 'a', 'new']), update(['1', 'b', undefined])])
-    assert.deepEqual([...c.updates].map((entry) => final(c, entry)), [['1', 'b', 'new']])
+    assert.deepEqual(
+      [...c.updates].map((entry) => final(c, entry)),
+      [['1', 'b', 'new']],
+    )
     assert.equal(c.deletes.length, 0)
   })
 
   it('TRAP 34: a chain of key moves with an unchanged TOAST column keeps each row its own value', () => {
     const rows: TextRow[] = [update(['3', 'B', undefined], ['2']), update(['2', 'A', undefined], ['1']), update(['2', 'A2', undefined])]
     const c = compactRows(rows)
-    assert.deepEqual([...c.moves].map((entry) => [...base(c, entry), ...final(c, entry)]), [['2', '3', 'B', undefined], ['1', '2', 'A2', undefined]])
-    assert.deepEqual(sorted(applyTo([['1', 'A', 'tA'], ['2', 'B', 'tB']], c)), sorted([['3', 'B', 'tB'], ['2', 'A2', 'tA']]))
+    assert.deepEqual(
+      [...c.moves].map((entry) => [...base(c, entry), ...final(c, entry)]),
+      [
+        ['2', '3', 'B', undefined],
+        ['1', '2', 'A2', undefined],
+      ],
+    )
+    assert.deepEqual(
+      sorted(
+        applyTo(
+          [
+            ['1', 'A', 'tA'],
+            ['2', 'B', 'tB'],
+          ],
+          c,
+        ),
+      ),
+      sorted([
+        ['3', 'B', 'tB'],
+        ['2', 'A2', 'tA'],
+      ]),
+    )
   })
 
   it('CASE 22: two keys swapped through a third are two moves', () => {
-    const c = compactRows([update(['9', 'A', undefined], ['1']), update(['1', 'B', undefined], ['2']), update(['2', 'A', undefined], ['9'])])
-    assert.deepEqual([...c.moves].map((entry) => [base(c, entry)[0], final(c, entry)[0]]), [['1', '2'], ['2', '1']])
+    const c = compactRows([
+      update(['9', 'A', undefined], ['1']),
+      update(['1', 'B', undefined], ['2']),
+      update(['2', 'A', undefined], ['9']),
+    ])
+    assert.deepEqual(
+      [...c.moves].map((entry) => [base(c, entry)[0], final(c, entry)[0]]),
+      [
+        ['1', '2'],
+        ['2', '1'],
+      ],
+    )
   })
 
   it('a row that moves away and back is an update', () => {
     const c = compactRows([update(['2', 'A', undefined], ['1']), update(['1', 'A2', undefined], ['2'])])
-    assert.deepEqual([...c.updates].map((entry) => final(c, entry)), [['1', 'A2', undefined]])
+    assert.deepEqual(
+      [...c.updates].map((entry) => final(c, entry)),
+      [['1', 'A2', undefined]],
+    )
     assert.equal(c.moves.length, 0)
   })
 
   it('a moved row that is deleted deletes its base; its first key may be inserted anew', () => {
     const c = compactRows([update(['2', 'A', undefined], ['1']), remove(['2']), insert(['2', 'n', 'n']), insert(['1', 'm', 'm'])])
-    assert.deepEqual([...c.updates].map((entry) => final(c, entry)), [['1', 'm', 'm']])
-    assert.deepEqual([...c.inserts].map((entry) => final(c, entry)), [['2', 'n', 'n']])
+    assert.deepEqual(
+      [...c.updates].map((entry) => final(c, entry)),
+      [['1', 'm', 'm']],
+    )
+    assert.deepEqual(
+      [...c.inserts].map((entry) => final(c, entry)),
+      [['2', 'n', 'n']],
+    )
   })
 
   it('takes a TOASTed key that is unchanged, and every column under FULL, from the old image', () => {
     const c = compactRows([update([undefined, 'b', undefined], ['long', 'a', 'x'])])
-    assert.deepEqual([...c.updates].map((entry) => final(c, entry)), [['long', 'b', 'x']])
+    assert.deepEqual(
+      [...c.updates].map((entry) => final(c, entry)),
+      [['long', 'b', 'x']],
+    )
   })
 
   it('TRAP 35: deferrable keys are matched by image while two rows have one key', () => {
     const rows = [update(['2', 'A', 'x'], ['1', 'A', 'x']), update(['3', 'B', 'y'], ['2', 'B', 'y'])]
     const c = compactRows(rows, [0], 'image')
-    assert.deepEqual(sorted(applyTo([['1', 'A', 'x'], ['2', 'B', 'y']], c)), sorted([['2', 'A', 'x'], ['3', 'B', 'y']]))
+    assert.deepEqual(
+      sorted(
+        applyTo(
+          [
+            ['1', 'A', 'x'],
+            ['2', 'B', 'y'],
+          ],
+          c,
+        ),
+      ),
+      sorted([
+        ['2', 'A', 'x'],
+        ['3', 'B', 'y'],
+      ]),
+    )
   })
 
   it('TRAP 40: a table without a key deletes one of three equal rows per change', () => {
     const c = compactRows([remove(['1', 'a', 'x']), insert(['1', 'a', 'x']), remove(['1', 'a', 'x'])], [])
     assert.equal(c.deletes.length + c.updates.length, 1)
-    assert.equal(applyTo([['1', 'a', 'x'], ['1', 'a', 'x'], ['1', 'a', 'x']], c).length, 2)
+    assert.equal(
+      applyTo(
+        [
+          ['1', 'a', 'x'],
+          ['1', 'a', 'x'],
+          ['1', 'a', 'x'],
+        ],
+        c,
+      ).length,
+      2,
+    )
   })
 
   it('TRAP 34: an insert that lacks a column, and a keyless change without its old row, are holes, not nulls', () => {
@@ -146,17 +225,29 @@ describe('compaction by lineage', () => {
   })
 
   it('gives what the changes one by one give, for any history of a keyed table', () => {
-    fc.assert(fc.property(fc.array(fc.tuple(fc.nat(3), fc.nat(5), fc.nat(5), fc.boolean()), { maxLength: 40 }), (steps) => checkHistory(steps, [0], 'key')))
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.nat(3), fc.nat(5), fc.nat(5), fc.boolean()), { maxLength: 40 }), (steps) =>
+        checkHistory(steps, [0], 'key'),
+      ),
+    )
   })
 
   it('gives what the changes one by one give, for any history of a table matched by image', () => {
-    fc.assert(fc.property(fc.array(fc.tuple(fc.nat(3), fc.nat(5), fc.nat(5), fc.boolean()), { maxLength: 40 }), (steps) => checkHistory(steps, [], 'image')))
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.nat(3), fc.nat(5), fc.nat(5), fc.boolean()), { maxLength: 40 }), (steps) =>
+        checkHistory(steps, [], 'image'),
+      ),
+    )
   })
 })
 
 /** Plays random steps against a source of at most six keys, logs them as PostgreSQL would, and compares. */
 function checkHistory(steps: readonly (readonly [number, number, number, boolean])[], key: readonly number[], match: MatchBy): void {
-  const start: Image[] = [['0', 'a0', 't0'], ['1', 'a1', 't1'], ['2', 'a2', 't2']]
+  const start: Image[] = [
+    ['0', 'a0', 't0'],
+    ['1', 'a1', 't1'],
+    ['2', 'a2', 't2'],
+  ]
   const source: (string | null | undefined)[][] = start.map((row) => [...row])
   const log: TextRow[] = []
   steps.forEach(([kind, from, to, toast], n) => {

@@ -167,7 +167,8 @@ class Lineages {
     const { oldKinds, oldLengths } = this.#slice
     const kind = oldKinds === null ? OldImage.none : oldKinds[row]!
     const lengths = kind === OldImage.none ? this.#lengths : oldLengths
-    if (this.#match === 'image' && kind !== OldImage.full) throw this.#hole('was changed without its full old row, by which a table without a key finds it')
+    if (this.#match === 'image' && kind !== OldImage.full)
+      throw this.#hole('was changed without its full old row, by which a table without a key finds it')
     for (let i = 0; i < this.#keys.length; i++) {
       if (lengths[first + this.#keys[i]!]! < NULL_VALUE) throw this.#hole('was changed without the old value of its key')
     }
@@ -178,7 +179,8 @@ class Lineages {
   #takeFromOld(first: number): void {
     const { oldStarts, oldLengths } = this.#slice
     for (let cell = first; cell < first + this.#columns; cell++) {
-      if (this.#lengths[cell] === UNCHANGED_VALUE && oldLengths[cell]! >= NULL_VALUE) this.#setCell(cell, oldStarts[cell]!, oldLengths[cell]!)
+      if (this.#lengths[cell] === UNCHANGED_VALUE && oldLengths[cell]! >= NULL_VALUE)
+        this.#setCell(cell, oldStarts[cell]!, oldLengths[cell]!)
     }
   }
 
@@ -237,7 +239,8 @@ class Lineages {
     const base = entry * this.#keys.length
     for (let i = 0; i < this.#keys.length; i++) {
       const cell = first + this.#keys[i]!
-      if (!this.#sameBytes(this.#baseStarts[base + i]!, this.#baseLengths[base + i]!, this.#starts[cell]!, this.#lengths[cell]!)) return false
+      if (!this.#sameBytes(this.#baseStarts[base + i]!, this.#baseLengths[base + i]!, this.#starts[cell]!, this.#lengths[cell]!))
+        return false
     }
     return true
   }
@@ -299,7 +302,13 @@ class Lineages {
   }
 
   result(): Compaction {
-    const groups = { deletes: [] as number[], updates: [] as number[], moves: [] as number[], inserts: [] as number[], vanished: [] as number[] }
+    const groups = {
+      deletes: [] as number[],
+      updates: [] as number[],
+      moves: [] as number[],
+      inserts: [] as number[],
+      vanished: [] as number[],
+    }
     for (let entry = 0; entry < this.#count; entry++) groups[this.#group(entry)].push(entry)
     return {
       slice: this.#slice,

@@ -4,10 +4,20 @@ import type { TableSchema } from '../../model/schema.ts'
 import { schemaOf, type ColumnSpec } from '../../testing/sink-batches.ts'
 import { evolutionSteps } from './evolve.ts'
 
-const column = (name: string, ordinal: number, kind: 'int32' | 'int64' | 'string' = 'string'): ColumnSpec => ({ name, ordinal, type: { kind } })
+const column = (name: string, ordinal: number, kind: 'int32' | 'int64' | 'string' = 'string'): ColumnSpec => ({
+  name,
+  ordinal,
+  type: { kind },
+})
 const table = (...columns: readonly ColumnSpec[]): TableSchema => schemaOf({ name: 't', columns, key: ['id'] })
 const shown = (previous: TableSchema, next: TableSchema, changes?: Parameters<typeof evolutionSteps>[2]): string[] =>
-  evolutionSteps(previous, next, changes).map((step) => (step.kind === 'rename' || step.kind === 'rename-table' ? `${step.kind} ${step.from} ${step.to}` : 'column' in step ? `${step.kind} ${step.column.name}` : step.kind))
+  evolutionSteps(previous, next, changes).map((step) =>
+    step.kind === 'rename' || step.kind === 'rename-table'
+      ? `${step.kind} ${step.from} ${step.to}`
+      : 'column' in step
+        ? `${step.kind} ${step.column.name}`
+        : step.kind,
+  )
 
 const base = table(column('id', 1), column('a', 2), column('b', 3))
 
@@ -31,5 +41,11 @@ it('types, nullability, key and table name, the key first and last', () => {
 })
 
 it('a renamed key is no other key', () => {
-  assert.deepEqual(shown(base, { ...table(column('id', 1), column('a', 2), column('b', 3)), columns: base.columns.map((each, i) => (i === 0 ? { ...each, name: 'k' } : each)) }), ['rename id k'])
+  assert.deepEqual(
+    shown(base, {
+      ...table(column('id', 1), column('a', 2), column('b', 3)),
+      columns: base.columns.map((each, i) => (i === 0 ? { ...each, name: 'k' } : each)),
+    }),
+    ['rename id k'],
+  )
 })

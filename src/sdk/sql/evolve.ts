@@ -26,10 +26,16 @@ export function evolutionSteps(previous: TableSchema, next: TableSchema, changes
     ...(previous.name === next.name ? [] : [{ kind: 'rename-table' as const, from: previous.name, to: next.name }]),
     ...(keyChanged && previous.key.length > 0 ? [{ kind: 'drop-key' as const }] : []),
     ...previous.columns.filter((column) => !kept.has(column)).map((column) => ({ kind: 'drop' as const, column })),
-    ...pairs.filter(({ before, after }) => before.name !== after.name).map(({ before, after }) => ({ kind: 'rename' as const, from: before.name, to: after.name, column: after })),
+    ...pairs
+      .filter(({ before, after }) => before.name !== after.name)
+      .map(({ before, after }) => ({ kind: 'rename' as const, from: before.name, to: after.name, column: after })),
     ...next.columns.filter((column) => !known.has(column)).map((column) => ({ kind: 'add' as const, column })),
-    ...pairs.filter(({ before, after }) => hasOtherType(before, after)).map(({ before, after }) => ({ kind: 'retype' as const, before, after })),
-    ...pairs.filter(({ before, after }) => before.nullable !== after.nullable).map(({ after }) => ({ kind: 'nullability' as const, column: after })),
+    ...pairs
+      .filter(({ before, after }) => hasOtherType(before, after))
+      .map(({ before, after }) => ({ kind: 'retype' as const, before, after })),
+    ...pairs
+      .filter(({ before, after }) => before.nullable !== after.nullable)
+      .map(({ after }) => ({ kind: 'nullability' as const, column: after })),
     ...(keyChanged && next.key.length > 0 ? [{ kind: 'make-key' as const }] : []),
   ]
 }
@@ -41,10 +47,15 @@ interface Pair {
 
 function pairColumns(previous: TableSchema, next: TableSchema, changes: readonly SchemaChangeDetail[]): Pair[] {
   const numbered = previous.relation === next.relation && [...previous.columns, ...next.columns].every((column) => column.ordinal > 0)
-  const newName = new Map(changes.flatMap((change) => (change.kind === 'column-renamed' && change.before !== null && change.after !== null ? [[change.before, change.after] as const] : [])))
+  const newName = new Map(
+    changes.flatMap((change) =>
+      change.kind === 'column-renamed' && change.before !== null && change.after !== null ? [[change.before, change.after] as const] : [],
+    ),
+  )
   const dropped = new Set(changes.flatMap((change) => (change.kind === 'column-dropped' && change.before !== null ? [change.before] : [])))
   return previous.columns.flatMap((before) => {
-    const byName = (): Column | undefined => (dropped.has(before.name) ? undefined : next.columns.find((column) => column.name === (newName.get(before.name) ?? before.name)))
+    const byName = (): Column | undefined =>
+      dropped.has(before.name) ? undefined : next.columns.find((column) => column.name === (newName.get(before.name) ?? before.name))
     const after = numbered ? next.columns.find((column) => column.ordinal === before.ordinal) : byName()
     return after === undefined ? [] : [{ before, after }]
   })

@@ -116,7 +116,9 @@ export class StreamWriter {
     // A marked row may hold the key that comes again, and marking a row cascades to none.
     if (this.#host.soft) return ['upsert']
     // TRAPS 36: without the replica role foreign keys are checked and cascade, so only the source's own order is safe.
-    const bound = !this.#session.replicaRole && works.some(({ statements: { target } }) => target.references.length > 0 || target.referencedBy.length > 0)
+    const bound =
+      !this.#session.replicaRole &&
+      works.some(({ statements: { target } }) => target.references.length > 0 || target.referencedBy.length > 0)
     if (bound) return ['rows', 'rows-upsert']
     if (works.some((work) => this.#repeating.has(work.slice.schema.id))) return ['upsert', 'rows-upsert']
     const replaceFirst = works.some(({ statements }) => statements.settable.some((column) => column.target.identity === 'always'))
@@ -129,7 +131,10 @@ export class StreamWriter {
     for (const { slice } of works) {
       if (this.#repeating.has(slice.schema.id)) continue
       this.#repeating.add(slice.schema.id)
-      this.#host.logger.warn('a batch met a constraint of the target; its inserts are repeated over what is there', { table: slice.schema.id, manner })
+      this.#host.logger.warn('a batch met a constraint of the target; its inserts are repeated over what is there', {
+        table: slice.schema.id,
+        manner,
+      })
     }
   }
 
@@ -152,7 +157,8 @@ export class StreamWriter {
       for (const { slice } of works) this.#keyed.add(slice.schema.id)
       return true
     } catch (error) {
-      if (!again || !(error instanceof StatementError) || error.purpose.kind !== 'rows' || !CONSTRAINT_ERRORS.has(error.error.code)) throw await this.#explain(error)
+      if (!again || !(error instanceof StatementError) || error.purpose.kind !== 'rows' || !CONSTRAINT_ERRORS.has(error.error.code))
+        throw await this.#explain(error)
       await this.#rollBack(savepoint)
       return false
     }
@@ -168,7 +174,11 @@ export class StreamWriter {
   }
 
   /** Base rows' values for rows that are written as delete + insert but lack a column. A round trip, only when needed. */
-  async #fetchMissing(requests: Requests, works: readonly TableWork[], manner: Manner): Promise<{ requests: Requests; works: readonly TableWork[] }> {
+  async #fetchMissing(
+    requests: Requests,
+    works: readonly TableWork[],
+    manner: Manner,
+  ): Promise<{ requests: Requests; works: readonly TableWork[] }> {
     if (manner === 'rows' || manner === 'rows-upsert') return { requests, works }
     const wanted = works.map((work) => ({ work, entries: entriesToFetch(work, manner) })).filter(({ entries }) => entries.length > 0)
     if (wanted.length === 0) return { requests, works }
@@ -215,7 +225,7 @@ export class StreamWriter {
   /** BEGIN and the fence; with `advance` the new position goes with it. */
   #begin(position: Position | null, advance: boolean): Requests {
     const requests = this.#requests()
-    requests.run({ kind: 'begin' }, 'BEGIN')
+    requests.call({ kind: 'begin' }, { name: 'begin', sql: 'BEGIN' }, [])
     this.#move(requests, advance ? position : this.#position)
     return requests
   }
@@ -229,7 +239,7 @@ export class StreamWriter {
   async #finish(requests: Requests, position: Position | null, advanced: boolean): Promise<void> {
     const commits = position !== null || advanced
     if (commits && !advanced) this.#move(requests, position)
-    if (commits) requests.run({ kind: 'commit' }, 'COMMIT')
+    if (commits) requests.call({ kind: 'commit' }, { name: 'commit', sql: 'COMMIT' }, [])
     const results = await requests.send()
     this.#open = !commits
     if (!commits) return
@@ -258,7 +268,8 @@ export class StreamWriter {
     if (!(error instanceof StatementError)) return error
     await this.#rollBack(false)
     const { purpose, error: cause } = error
-    if (purpose.kind === 'key' && purpose.table !== undefined && cause.code === '23505') return notUniqueError(this.#host.table(purpose.table))
+    if (purpose.kind === 'key' && purpose.table !== undefined && cause.code === '23505')
+      return notUniqueError(this.#host.table(purpose.table))
     if (cause.code !== DEMAND_FAILED) return translatePgError(cause, doing(purpose.kind, purpose.table), 'sink')
     if (purpose.kind === 'fence') return this.#fenceError()
     return holeError(purpose.table === undefined ? null : this.#host.table(purpose.table).schema)
@@ -267,14 +278,18 @@ export class StreamWriter {
   /** Another epoch: a newer runner. The same with another position: an earlier session of ours committed late. */
   async #fenceError(): Promise<TailraceError> {
     const stored = await this.#host.bookkeeping.look(this.#session.connection)
-    if (stored?.epoch === this.#epoch) return new TailraceError('SINK_FAILED', 'the position stored in the target is not the one last written; it has to be read again')
+    if (stored?.epoch === this.#epoch)
+      return new TailraceError('SINK_FAILED', 'the position stored in the target is not the one last written; it has to be read again')
     return fencedError(stored?.epoch ?? null, this.#epoch)
   }
 }
 
 export function fencedError(stored: number | null, ours: number): TailraceError {
-  const what = stored === null ? 'the pipeline was removed from the target' : `a newer runner took the target over (epoch ${stored}, ours is ${ours})`
-  return new TailraceError('FENCED', `${what}; nothing was written`, { hint: 'only one runner of a pipeline can write; stop this one or the other' })
+  const what =
+    stored === null ? 'the pipeline was removed from the target' : `a newer runner took the target over (epoch ${stored}, ours is ${ours})`
+  return new TailraceError('FENCED', `${what}; nothing was written`, {
+    hint: 'only one runner of a pipeline can write; stop this one or the other',
+  })
 }
 
 function holeError(schema: TableSchema | null): TailraceError {

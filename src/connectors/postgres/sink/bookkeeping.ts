@@ -70,7 +70,9 @@ export class Bookkeeping {
   async claim(connection: PgConnection, ours: readonly BackendId[]): Promise<Checkpoint> {
     const key = quoteLiteral(this.#pipeline)
     // ON CONFLICT alone would wait for an earlier runner's open transaction, which has updated the row.
-    await connection.query(`INSERT INTO ${this.table} (pipeline, epoch) SELECT ${key}, 0 WHERE NOT EXISTS (SELECT FROM ${this.table} WHERE pipeline = ${key}) ON CONFLICT DO NOTHING`)
+    await connection.query(
+      `INSERT INTO ${this.table} (pipeline, epoch) SELECT ${key}, 0 WHERE NOT EXISTS (SELECT FROM ${this.table} WHERE pipeline = ${key}) ON CONFLICT DO NOTHING`,
+    )
     const take = (patience: string): Promise<Checkpoint> => this.#take(connection, patience)
     try {
       return await take(`SET LOCAL lock_timeout = ${PATIENCE_MS}`)
@@ -90,7 +92,8 @@ export class Bookkeeping {
            FROM pg_stat_activity a WHERE a.pid = pg_backend_pid() AND pipeline = ${key} RETURNING epoch, position; COMMIT`,
       )
       const row = results[3]?.rows[0]
-      if (row === undefined || results.at(-1)?.tag !== 'COMMIT') throw new TailraceError('SINK_FAILED', `taking over pipeline ${this.#pipeline} in the target was rolled back`)
+      if (row === undefined || results.at(-1)?.tag !== 'COMMIT')
+        throw new TailraceError('SINK_FAILED', `taking over pipeline ${this.#pipeline} in the target was rolled back`)
       return { epoch: Number(row[0]), position: (row[1] ?? null) as Position | null }
     } catch (error) {
       if (connection.transactionStatus !== 'I' && !connection.closed) await connection.query('ROLLBACK')
@@ -145,7 +148,9 @@ export class Bookkeeping {
     if (left?.[0] === 't') return removed
     await connection.query(`DROP TABLE ${this.table}`)
     removed.push(`table ${this.table}`)
-    const [used] = await connection.rows(`SELECT EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = ${quoteLiteral(this.schema)}::regnamespace)`)
+    const [used] = await connection.rows(
+      `SELECT EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = ${quoteLiteral(this.schema)}::regnamespace)`,
+    )
     if (used?.[0] === 't') return removed
     await connection.query(`DROP SCHEMA ${this.schema}`)
     return [...removed, `schema ${this.schema}`]

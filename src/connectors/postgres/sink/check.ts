@@ -12,17 +12,34 @@ import { placeOf, readTarget, targetSql, uniqueIndexOn, type TargetTable } from 
 const OLDEST = 140_000
 
 /** Everything that would fail later, or work otherwise than expected, with what to type. Changes nothing. */
-export async function checkTarget(session: SinkSession, { config, soft }: { readonly config: PostgresConfig; readonly soft: boolean }, tables: readonly SinkTable[]): Promise<Problem[]> {
-  const problems = [...(await checkServer(session)), ...(await checkBookkeeping(session, config)), ...(await checkNamespaces(session, tables))]
+export async function checkTarget(
+  session: SinkSession,
+  { config, soft }: { readonly config: PostgresConfig; readonly soft: boolean },
+  tables: readonly SinkTable[],
+): Promise<Problem[]> {
+  const problems = [
+    ...(await checkServer(session)),
+    ...(await checkBookkeeping(session, config)),
+    ...(await checkNamespaces(session, tables)),
+  ]
   const ids = new Set<number>()
   for (const table of tables) {
     const target = await readTarget(session.connection, table)
     problems.push(...checkNames(table))
     if (soft && table.schema.columns.some((column) => column.name === DELETED_COLUMN)) {
-      problems.push(problem(table, 'error', 'CONFIG', `${table.id} has a column ${DELETED_COLUMN} of its own, which soft deletes need for their mark`, `--exclude ${table.id}.${DELETED_COLUMN}, or --deletes hard`))
+      problems.push(
+        problem(
+          table,
+          'error',
+          'CONFIG',
+          `${table.id} has a column ${DELETED_COLUMN} of its own, which soft deletes need for their mark`,
+          `--exclude ${table.id}.${DELETED_COLUMN}, or --deletes hard`,
+        ),
+      )
     }
     if (target === null) continue
-    if (ids.has(target.oid)) problems.push(problem(table, 'error', 'CONFIG', `two tables go to ${targetSql(table)}`, 'give one of them another name with --map'))
+    if (ids.has(target.oid))
+      problems.push(problem(table, 'error', 'CONFIG', `two tables go to ${targetSql(table)}`, 'give one of them another name with --map'))
     ids.add(target.oid)
     problems.push(...(await checkTable(session, table, target)))
   }
@@ -36,12 +53,33 @@ async function checkServer(session: SinkSession): Promise<Problem[]> {
   )
   const [recovering, readOnly, fsync, encoding, role] = row
   const found: Problem[] = []
-  if (connection.serverVersion < OLDEST) found.push({ severity: 'error', code: 'ENVIRONMENT', message: `the target is PostgreSQL ${Math.floor(connection.serverVersion / 10_000)}; 14 or later is needed` })
+  if (connection.serverVersion < OLDEST)
+    found.push({
+      severity: 'error',
+      code: 'ENVIRONMENT',
+      message: `the target is PostgreSQL ${Math.floor(connection.serverVersion / 10_000)}; 14 or later is needed`,
+    })
   if (recovering === 't' || readOnly === 'on') {
-    found.push({ severity: 'error', code: 'ENVIRONMENT', message: 'the target takes no writes: it is a standby or read-only', hint: 'connect to the primary: target_session_attrs has no meaning here, name its host' })
+    found.push({
+      severity: 'error',
+      code: 'ENVIRONMENT',
+      message: 'the target takes no writes: it is a standby or read-only',
+      hint: 'connect to the primary: target_session_attrs has no meaning here, name its host',
+    })
   }
-  if (fsync === 'off') found.push({ severity: 'warning', code: 'ENVIRONMENT', message: 'the target runs with fsync off: after a crash of its machine rows that were reported durable may be gone' })
-  if (encoding !== 'UTF8') found.push({ severity: 'warning', code: 'ENVIRONMENT', message: `the target database is encoded as ${encoding ?? '?'}: characters that it does not have are refused`, hint: `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0` })
+  if (fsync === 'off')
+    found.push({
+      severity: 'warning',
+      code: 'ENVIRONMENT',
+      message: 'the target runs with fsync off: after a crash of its machine rows that were reported durable may be gone',
+    })
+  if (encoding !== 'UTF8')
+    found.push({
+      severity: 'warning',
+      code: 'ENVIRONMENT',
+      message: `the target database is encoded as ${encoding ?? '?'}: characters that it does not have are refused`,
+      hint: `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`,
+    })
   if (!session.replicaRole) found.push(replicaProblem(connection.serverVersion, role ?? 'the role'))
   return found
 }
@@ -52,7 +90,10 @@ function replicaProblem(version: number, role: string): Problem {
     severity: 'warning',
     code: 'NOT_ALLOWED',
     message: `${role} may not set session_replication_role: foreign keys are left out, and tables that have some are written row by row`,
-    hint: version >= 150_000 ? `GRANT SET ON PARAMETER session_replication_role TO ${role};` : `on PostgreSQL 14 only a superuser may: ALTER ROLE ${role} SUPERUSER;`,
+    hint:
+      version >= 150_000
+        ? `GRANT SET ON PARAMETER session_replication_role TO ${role};`
+        : `on PostgreSQL 14 only a superuser may: ALTER ROLE ${role} SUPERUSER;`,
   }
 }
 
@@ -65,10 +106,24 @@ async function checkBookkeeping(session: SinkSession, config: PostgresConfig): P
   )
   const [exists, mayCreate, database, role, mayUse, hasTable] = row
   if (exists !== 't' && mayCreate !== 't') {
-    return [{ severity: 'error', code: 'NOT_ALLOWED', message: `${role} may not make the schema ${config.schema} for the checkpoints`, hint: `GRANT CREATE ON DATABASE ${database} TO ${role};` }]
+    return [
+      {
+        severity: 'error',
+        code: 'NOT_ALLOWED',
+        message: `${role} may not make the schema ${config.schema} for the checkpoints`,
+        hint: `GRANT CREATE ON DATABASE ${database} TO ${role};`,
+      },
+    ]
   }
   if (exists === 't' && hasTable !== 't' && mayUse !== 't') {
-    return [{ severity: 'error', code: 'NOT_ALLOWED', message: `${role} may not make a table in the schema ${config.schema}`, hint: `GRANT CREATE, USAGE ON SCHEMA ${quoteIdentifier(config.schema)} TO ${role};` }]
+    return [
+      {
+        severity: 'error',
+        code: 'NOT_ALLOWED',
+        message: `${role} may not make a table in the schema ${config.schema}`,
+        hint: `GRANT CREATE, USAGE ON SCHEMA ${quoteIdentifier(config.schema)} TO ${role};`,
+      },
+    ]
   }
   return []
 }
@@ -82,23 +137,50 @@ async function checkNamespaces(session: SinkSession, tables: readonly SinkTable[
               has_schema_privilege(to_regnamespace(${schema})::oid, 'CREATE') AND has_schema_privilege(to_regnamespace(${schema})::oid, 'USAGE')`,
     )
     const [exists, mayCreate, database, role, mayUse] = row
-    if (exists !== 't' && mayCreate !== 't') problems.push({ severity: 'error', code: 'NOT_ALLOWED', message: `${role} may not make the schema ${name}`, hint: `GRANT CREATE ON DATABASE ${database} TO ${role};` })
-    if (exists === 't' && mayUse !== 't') problems.push({ severity: 'error', code: 'NOT_ALLOWED', message: `${role} may not make tables in the schema ${name}`, hint: `GRANT CREATE, USAGE ON SCHEMA ${quoteIdentifier(name)} TO ${role};` })
+    if (exists !== 't' && mayCreate !== 't')
+      problems.push({
+        severity: 'error',
+        code: 'NOT_ALLOWED',
+        message: `${role} may not make the schema ${name}`,
+        hint: `GRANT CREATE ON DATABASE ${database} TO ${role};`,
+      })
+    if (exists === 't' && mayUse !== 't')
+      problems.push({
+        severity: 'error',
+        code: 'NOT_ALLOWED',
+        message: `${role} may not make tables in the schema ${name}`,
+        hint: `GRANT CREATE, USAGE ON SCHEMA ${quoteIdentifier(name)} TO ${role};`,
+      })
   }
   return problems
 }
 
 function checkNames(table: SinkTable): Problem[] {
   const place = placeOf(table)
-  const names = [['schema', place.namespace], ['table', place.name], ...table.schema.columns.map((column) => ['column', column.name])] as const
+  const names = [
+    ['schema', place.namespace],
+    ['table', place.name],
+    ...table.schema.columns.map((column) => ['column', column.name]),
+  ] as const
   return names.flatMap(([what, name = '']) => {
     const reason = identifierProblem(name, NAME_BYTES)
-    return reason === null ? [] : [problem(table, 'error', 'SCHEMA_UNSUPPORTED', `the ${what} name ${JSON.stringify(name)} ${reason}`, 'rename it with --map, or leave the column out with --exclude')]
+    return reason === null
+      ? []
+      : [
+          problem(
+            table,
+            'error',
+            'SCHEMA_UNSUPPORTED',
+            `the ${what} name ${JSON.stringify(name)} ${reason}`,
+            'rename it with --map, or leave the column out with --exclude',
+          ),
+        ]
   })
 }
 
 async function checkTable(session: SinkSession, table: SinkTable, target: TargetTable): Promise<Problem[]> {
-  if (target.kind !== 'r' && target.kind !== 'p') return [problem(table, 'error', 'SCHEMA_UNSUPPORTED', `${target.sql} is not a table`, 'map the table to another name')]
+  if (target.kind !== 'r' && target.kind !== 'p')
+    return [problem(table, 'error', 'SCHEMA_UNSUPPORTED', `${target.sql} is not a table`, 'map the table to another name')]
   return [
     ...(await checkRights(session, table, target)),
     ...(await checkColumns(session, table, target)),
@@ -115,9 +197,36 @@ async function checkRights(session: SinkSession, table: SinkTable, target: Targe
   const [role, owned, owner, ...held] = row
   const missing = rights.filter((_, i) => held[i] !== 't')
   const problems: Problem[] = []
-  if (missing.length > 0) problems.push(problem(table, 'error', 'NOT_ALLOWED', `${role} lacks ${missing.join(', ')} on ${target.sql}`, `GRANT ${missing.join(', ')} ON ${target.sql} TO ${role};`))
-  if (owned !== 't') problems.push(problem(table, 'warning', 'NOT_ALLOWED', `${role} does not own ${target.sql}: indexes cannot be made and schema changes cannot be followed`, `GRANT ${owner} TO ${role};`))
-  if (target.rowSecurity && owned !== 't') problems.push(problem(table, 'error', 'NOT_ALLOWED', `${target.sql} has row level security, which would hide rows from ${role}`, `ALTER ROLE ${role} BYPASSRLS;`))
+  if (missing.length > 0)
+    problems.push(
+      problem(
+        table,
+        'error',
+        'NOT_ALLOWED',
+        `${role} lacks ${missing.join(', ')} on ${target.sql}`,
+        `GRANT ${missing.join(', ')} ON ${target.sql} TO ${role};`,
+      ),
+    )
+  if (owned !== 't')
+    problems.push(
+      problem(
+        table,
+        'warning',
+        'NOT_ALLOWED',
+        `${role} does not own ${target.sql}: indexes cannot be made and schema changes cannot be followed`,
+        `GRANT ${owner} TO ${role};`,
+      ),
+    )
+  if (target.rowSecurity && owned !== 't')
+    problems.push(
+      problem(
+        table,
+        'error',
+        'NOT_ALLOWED',
+        `${target.sql} has row level security, which would hide rows from ${role}`,
+        `ALTER ROLE ${role} BYPASSRLS;`,
+      ),
+    )
   return problems
 }
 
@@ -130,17 +239,35 @@ async function checkColumns(session: SinkSession, table: SinkTable, target: Targ
     const own = target.columns.get(column.name)
     if (own === undefined) continue
     const wanted = columnType(schema, column, context)
-    if (own.generated) error(`${target.sql}.${column.name} is generated in the target, and the source sends values for it`, `--exclude ${table.id}.${column.name}`)
+    if (own.generated)
+      error(
+        `${target.sql}.${column.name} is generated in the target, and the source sends values for it`,
+        `--exclude ${table.id}.${column.name}`,
+      )
     else if (own.fullType !== wanted && !own.fullType.startsWith('text')) {
-      problems.push(problem(table, 'warning', 'SCHEMA_UNSUPPORTED', `${target.sql}.${column.name} is ${own.fullType}, the source's is ${wanted}: values that it does not take are refused`, `ALTER TABLE ${target.sql} ALTER COLUMN ${quoteIdentifier(column.name)} TYPE ${wanted};`))
+      problems.push(
+        problem(
+          table,
+          'warning',
+          'SCHEMA_UNSUPPORTED',
+          `${target.sql}.${column.name} is ${own.fullType}, the source's is ${wanted}: values that it does not take are refused`,
+          `ALTER TABLE ${target.sql} ALTER COLUMN ${quoteIdentifier(column.name)} TYPE ${wanted};`,
+        ),
+      )
     }
     const change = typeChange(schema, column, context)
-    if (change !== null) problems.push(problem(table, 'warning', 'SCHEMA_UNSUPPORTED', change, 'install the extension or make the type in the target before the copy'))
+    if (change !== null)
+      problems.push(
+        problem(table, 'warning', 'SCHEMA_UNSUPPORTED', change, 'install the extension or make the type in the target before the copy'),
+      )
   }
   const given = new Set(schema.columns.map((column) => column.name))
   for (const own of target.columns.values()) {
     if (given.has(own.name) || !own.notNull || own.hasDefault || own.generated) continue
-    error(`${target.sql}.${own.name} is NOT NULL without a default, and the source has no such column`, `ALTER TABLE ${target.sql} ALTER COLUMN ${quoteIdentifier(own.name)} DROP NOT NULL;`)
+    error(
+      `${target.sql}.${own.name} is NOT NULL without a default, and the source has no such column`,
+      `ALTER TABLE ${target.sql} ALTER COLUMN ${quoteIdentifier(own.name)} DROP NOT NULL;`,
+    )
   }
   return problems
 }
@@ -152,8 +279,20 @@ function checkTriggers(session: SinkSession, table: SinkTable, target: TargetTab
     const disable = `ALTER TABLE ${target.sql} DISABLE TRIGGER ${quoteIdentifier(name)};`
     return [
       session.replicaRole
-        ? problem(table, 'warning', 'CONFIG', `the trigger ${name} of ${target.sql} is enabled for replicated rows and fires for each row copied`, disable)
-        : problem(table, 'error', 'CONFIG', `the trigger ${name} of ${target.sql} would fire for each row copied, a second time after the source's`, disable),
+        ? problem(
+            table,
+            'warning',
+            'CONFIG',
+            `the trigger ${name} of ${target.sql} is enabled for replicated rows and fires for each row copied`,
+            disable,
+          )
+        : problem(
+            table,
+            'error',
+            'CONFIG',
+            `the trigger ${name} of ${target.sql} would fire for each row copied, a second time after the source's`,
+            disable,
+          ),
     ]
   })
 }
@@ -161,15 +300,42 @@ function checkTriggers(session: SinkSession, table: SinkTable, target: TargetTab
 function checkKeys(session: SinkSession, table: SinkTable, target: TargetTable): Problem[] {
   const { schema } = table
   const problems: Problem[] = []
-  if (schema.key.length === 0 && target.kind === 'p') problems.push(problem(table, 'error', 'SCHEMA_UNSUPPORTED', `${target.sql} is partitioned and its rows have no key`, 'name key columns with --key'))
+  if (schema.key.length === 0 && target.kind === 'p')
+    problems.push(
+      problem(table, 'error', 'SCHEMA_UNSUPPORTED', `${target.sql} is partitioned and its rows have no key`, 'name key columns with --key'),
+    )
   if (!session.replicaRole && target.referencedBy.length + target.references.length > 0) {
-    problems.push(problem(table, 'warning', 'CONFIG', `${target.sql} has foreign keys that cannot be switched off for this role: its changes are written row by row`, undefined))
+    problems.push(
+      problem(
+        table,
+        'warning',
+        'CONFIG',
+        `${target.sql} has foreign keys that cannot be switched off for this role: its changes are written row by row`,
+        undefined,
+      ),
+    )
   }
-  const other = schema.key.length > 0 && target.indexes.some((index) => index.primary) && uniqueIndexOn(target, keyNames(schema)) === undefined
-  if (other) problems.push(problem(table, 'warning', 'CONFIG', `the primary key of ${target.sql} is not ${keyNames(schema).join(', ')}: a unique index is made beside it`, undefined))
+  const other =
+    schema.key.length > 0 && target.indexes.some((index) => index.primary) && uniqueIndexOn(target, keyNames(schema)) === undefined
+  if (other)
+    problems.push(
+      problem(
+        table,
+        'warning',
+        'CONFIG',
+        `the primary key of ${target.sql} is not ${keyNames(schema).join(', ')}: a unique index is made beside it`,
+        undefined,
+      ),
+    )
   return problems
 }
 
-function problem(table: SinkTable, severity: Problem['severity'], code: Problem['code'], message: string, hint: string | undefined): Problem {
+function problem(
+  table: SinkTable,
+  severity: Problem['severity'],
+  code: Problem['code'],
+  message: string,
+  hint: string | undefined,
+): Problem {
   return { severity, code, message, path: table.id, ...(hint === undefined ? {} : { hint }) }
 }

@@ -36,7 +36,12 @@ export function finalCells(compaction: Compaction, entries: Int32Array): Cells {
 
 export function baseCells(compaction: Compaction, entries: Int32Array): Cells {
   const keys = compaction.keyColumns.length
-  return { bytes: compaction.slice.bytes, starts: compaction.baseStarts, lengths: compaction.baseLengths, firsts: entries.map((entry) => entry * keys) }
+  return {
+    bytes: compaction.slice.bytes,
+    starts: compaction.baseStarts,
+    lengths: compaction.baseLengths,
+    firsts: entries.map((entry) => entry * keys),
+  }
 }
 
 /** Entries that are written as delete + insert but lack a column: their base rows are read first (TRAPS 34). */
@@ -152,13 +157,26 @@ function move(requests: Requests, work: TableWork, keys: Cells, images: Cells): 
   change(requests, work, keys, images, work.statements.columns, 'move')
 }
 
-function change(requests: Requests, work: TableWork, keys: Cells, images: Cells, columns: readonly WrittenColumn[], kind: 'update' | 'move'): void {
+function change(
+  requests: Requests,
+  work: TableWork,
+  keys: Cells,
+  images: Cells,
+  columns: readonly WrittenColumn[],
+  kind: 'update' | 'move',
+): void {
   const { statements } = work
   const indexes = columns.map((column) => column.index)
   const masked = isAnyUnchanged(images, indexes)
   const masks = Array.from({ length: masked ? statements.maskWords(columns) : 0 }, (_, word) => unchangedMask(images, indexes, word))
-  const arrays = [...keyArrays(statements, keys), ...imageArrays(columns, images), ...masks.map((mask) => (writer: MessageWriter) => writeIntArray(writer, mask))]
-  requests.bind(purposeOf(work), kind === 'update' ? statements.update(masked) : statements.move(masked), arrays, [String(keys.firsts.length)])
+  const arrays = [
+    ...keyArrays(statements, keys),
+    ...imageArrays(columns, images),
+    ...masks.map((mask) => (writer: MessageWriter) => writeIntArray(writer, mask)),
+  ]
+  requests.bind(purposeOf(work), kind === 'update' ? statements.update(masked) : statements.move(masked), arrays, [
+    String(keys.firsts.length),
+  ])
 }
 
 function insert(requests: Requests, work: TableWork, images: Cells, upsert: boolean): void {

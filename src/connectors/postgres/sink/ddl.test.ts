@@ -20,14 +20,25 @@ it('what plan shows is the whole of what is made', () => {
 it('a type that the target lacks becomes the logical one', () => {
   const context = { ...hopeful(false), hasType: (type: string) => type !== 'public.email' }
   const email = { ...base.columns[1]!, sourceType: 'public.email' }
-  assert.deepEqual([columnType(base, email, context), columnType(base, base.columns[1]!, context), columnType({ ...base, dialect: 'mysql' }, email, context)], ['text', 'text', 'text'])
+  assert.deepEqual(
+    [
+      columnType(base, email, context),
+      columnType(base, base.columns[1]!, context),
+      columnType({ ...base, dialect: 'mysql' }, email, context),
+    ],
+    ['text', 'text', 'text'],
+  )
 })
 
 it('enum types by the name that the columns use; a domain over an enum is none', () => {
   const type = { kind: 'enum', name: 'public.Mood', values: ['a', "b'"] } as const
   const schema = pgTable({
     name: 't',
-    columns: [{ name: 'm', type, sourceType: 'public."Mood"' }, { name: 'l', type: { kind: 'array', element: type }, sourceType: 'public."Mood"[]' }, { name: 'd', type, sourceType: 'public.mood_domain' }],
+    columns: [
+      { name: 'm', type, sourceType: 'public."Mood"' },
+      { name: 'l', type: { kind: 'array', element: type }, sourceType: 'public."Mood"[]' },
+      { name: 'd', type, sourceType: 'public.mood_domain' },
+    ],
   })
   assert.deepEqual(enumsOf(schema), [{ sql: 'public."Mood"', namespace: 'public', values: ['a', "b'"] }])
 })
@@ -43,10 +54,20 @@ it('labels are added where the source has them', () => {
 
 it('a foreign key keeps what follows its columns and gets the target names', () => {
   const key = { name: 'fk', columns: ['a', 'x) y'], references: { table: tableId('s', 'p'), columns: ['b', 'c'] } }
-  const tails = ['', ' MATCH FULL ON UPDATE CASCADE ON DELETE SET NULL', ' ON DELETE SET DEFAULT (a) DEFERRABLE', ' DEFERRABLE INITIALLY DEFERRED', ' ON DELETE CASCADE NOT VALID', ' NOT ENFORCED']
+  const tails = [
+    '',
+    ' MATCH FULL ON UPDATE CASCADE ON DELETE SET NULL',
+    ' ON DELETE SET DEFAULT (a) DEFERRABLE',
+    ' DEFERRABLE INITIALLY DEFERRED',
+    ' ON DELETE CASCADE NOT VALID',
+    ' NOT ENFORCED',
+  ]
   for (const tail of tails) {
     const definition = `FOREIGN KEY (a, "x) y") REFERENCES s.p(b, c)${tail}`
-    assert.equal(foreignKeySql(sinkTable(base, 'dst'), { ...key, definition }, sinkTable({ ...base, name: 'q' }, 'dst')), `ALTER TABLE "dst"."t" ADD CONSTRAINT "fk" FOREIGN KEY ("a", "x) y") REFERENCES "dst"."q" ("b", "c")${tail}`)
+    assert.equal(
+      foreignKeySql(sinkTable(base, 'dst'), { ...key, definition }, sinkTable({ ...base, name: 'q' }, 'dst')),
+      `ALTER TABLE "dst"."t" ADD CONSTRAINT "fk" FOREIGN KEY ("a", "x) y") REFERENCES "dst"."q" ("b", "c")${tail}`,
+    )
   }
 })
 
@@ -61,6 +82,9 @@ it('the key is the source index over its columns, else one of our own', () => {
 it('with soft deletes only living rows are unique', () => {
   const where = 'WHERE NOT "_deleted"'
   assert.equal(amongLiving(uniqueIndex('u', 'a'))?.definition, `USING btree ("a") ${where}`)
-  assert.equal(amongLiving({ ...uniqueIndex('u', 'a'), definition: 'USING btree (a) WHERE b OR c' })?.definition, 'USING btree (a) WHERE (b OR c) AND NOT "_deleted"')
+  assert.equal(
+    amongLiving({ ...uniqueIndex('u', 'a'), definition: 'USING btree (a) WHERE b OR c' })?.definition,
+    'USING btree (a) WHERE (b OR c) AND NOT "_deleted"',
+  )
   assert.equal(amongLiving({ ...uniqueIndex('u', 'a'), constraint: 'EXCLUDE …' }), null)
 })

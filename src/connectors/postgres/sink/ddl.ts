@@ -47,7 +47,9 @@ export function createTableSql(table: SinkTable, context: DdlContext): string {
 
 export function columnSql(schema: TableSchema, column: Column, context: DdlContext): string {
   const type = columnType(schema, column, context)
-  return [quoteIdentifier(column.name), type, identitySql(schema, column, type), column.nullable ? '' : 'NOT NULL'].filter(Boolean).join(' ')
+  return [quoteIdentifier(column.name), type, identitySql(schema, column, type), column.nullable ? '' : 'NOT NULL']
+    .filter(Boolean)
+    .join(' ')
 }
 
 /** Identity and serial columns alike: BY DEFAULT, so that the copy's values can be written (TRAPS 38). */
@@ -117,7 +119,9 @@ export function keyIndex(table: SinkTable): Index | null {
   const { schema } = table
   if (schema.key.length === 0) return null
   const names = keyNames(schema)
-  const own = schema.indexes.filter((index) => index.unique && index.columns?.length === names.length && index.columns.every((name) => names.includes(name)))
+  const own = schema.indexes.filter(
+    (index) => index.unique && index.columns?.length === names.length && index.columns.every((name) => names.includes(name)),
+  )
   const chosen = own.find((index) => index.primary) ?? own.find((index) => !index.deferrable) ?? own[0]
   if (chosen !== undefined) return chosen
   return {
@@ -135,7 +139,8 @@ export function indexSql(table: SinkTable, index: Index, name: string = index.na
   const target = targetSql(table)
   const quoted = quoteIdentifier(name)
   if (index.constraint !== undefined) return [`ALTER TABLE ${target} ADD CONSTRAINT ${quoted} ${index.constraint}`]
-  const portable = table.schema.dialect === 'postgres' || index.columns === null ? index.definition : `USING btree (${quoteList(index.columns)})`
+  const portable =
+    table.schema.dialect === 'postgres' || index.columns === null ? index.definition : `USING btree (${quoteList(index.columns)})`
   const create = `CREATE ${index.unique ? 'UNIQUE ' : ''}INDEX ${quoted} ON ${target} ${portable}`
   return index.primary ? [create, `ALTER TABLE ${target} ADD CONSTRAINT ${quoted} PRIMARY KEY USING INDEX ${quoted}`] : [create]
 }
@@ -172,7 +177,11 @@ export function describeTable(table: SinkTable, soft: boolean): string[] {
     createTableSql(table, hopeful(soft)),
     ...(key === null ? [] : indexSql(table, key)),
     ...(schema.dialect === 'postgres' ? later.flatMap((index) => indexSql(table, index)) : []),
-    ...(schema.dialect === 'postgres' ? schema.foreignKeys.map((each) => `-- if ${each.references.table} is copied too: foreign key ${quoteIdentifier(each.name)} ${each.definition}`) : []),
+    ...(schema.dialect === 'postgres'
+      ? schema.foreignKeys.map(
+          (each) => `-- if ${each.references.table} is copied too: foreign key ${quoteIdentifier(each.name)} ${each.definition}`,
+        )
+      : []),
   ]
 }
 

@@ -19,15 +19,31 @@ function cellsOf(rows: readonly (readonly (string | null | undefined)[])[]): Cel
 
 it('a text[] parameter in the form of array_send', () => {
   const writer = new MessageWriter(16)
-  writeTextArray(writer, cellsOf([['a', 'x'], [null, 'y'], ['ßc', 'z']]), 0)
-  const int = (...values: readonly number[]): Buffer => Buffer.concat(values.map((value) => Buffer.from([value >> 24, value >> 16, value >> 8, value].map((byte) => byte & 0xff))))
+  writeTextArray(
+    writer,
+    cellsOf([
+      ['a', 'x'],
+      [null, 'y'],
+      ['ßc', 'z'],
+    ]),
+    0,
+  )
+  const int = (...values: readonly number[]): Buffer =>
+    Buffer.concat(values.map((value) => Buffer.from([value >> 24, value >> 16, value >> 8, value].map((byte) => byte & 0xff))))
   const body = Buffer.concat([int(1, 1, 25, 3, 1), int(1), Buffer.from('a'), int(-1), int(3), Buffer.from('ßc')])
   assert.deepEqual(writer.bytes(), Buffer.concat([int(body.length), body]))
 })
 
 it('rows of COPY text, every special character escaped, in messages of bounded size', () => {
   const writer = new CopyTextWriter()
-  writer.rows(cellsOf([['a\tb\nc\rd\\e', null, ''], ['\\N', '\\.', 'ä\u0001\b']]), Int32Array.of(0, 1, 2), 't')
+  writer.rows(
+    cellsOf([
+      ['a\tb\nc\rd\\e', null, ''],
+      ['\\N', '\\.', 'ä\u0001\b'],
+    ]),
+    Int32Array.of(0, 1, 2),
+    't',
+  )
   const [message, ...more] = writer.take()
   assert.equal(more.length, 0)
   assert.equal(message?.readInt32BE(1), message!.length - 1)
@@ -36,7 +52,10 @@ it('rows of COPY text, every special character escaped, in messages of bounded s
   writer.rows(cellsOf(rows), Int32Array.of(0), 't')
   const messages = writer.take()
   assert.ok(messages.length > 5 && messages.every((each) => each.length < 600_000))
-  assert.equal(messages.reduce((sum, each) => sum + each.length - 5, 0), 300 * 10_001)
+  assert.equal(
+    messages.reduce((sum, each) => sum + each.length - 5, 0),
+    300 * 10_001,
+  )
   assert.deepEqual(writer.take(), [])
 })
 

@@ -74,6 +74,7 @@ export function isAnyUnchanged(cells: Cells, columns: readonly number[]): boolea
 
 /** Size at which a CopyData message is closed: the server holds one in memory at a time. */
 const FRAME_BYTES = 1 << 18
+const FIRST_BYTES = 1 << 14
 
 const TAB = 9
 const LF = 10
@@ -83,7 +84,8 @@ const LETTER: Readonly<Record<number, number>> = { [TAB]: 116, [LF]: 110, [CR]: 
 
 /** Rows as CopyData messages of COPY's text format. */
 export class CopyTextWriter {
-  #buffer = Buffer.allocUnsafe(FRAME_BYTES * 2)
+  /** Grows with the rows: a large one per small batch cost more than all the rest. */
+  #buffer = Buffer.alloc(0)
   #end = 0
   #frames: Buffer[] = []
 
@@ -98,9 +100,14 @@ export class CopyTextWriter {
   rows(cells: Cells, columns: Int32Array, table: string): void {
     for (const first of cells.firsts) {
       if (this.#end > FRAME_BYTES) this.#close()
-      if (this.#end === 0) this.#end = 5
+      if (this.#end === 0) this.#open()
       this.#row(cells, first, columns, table)
     }
+  }
+
+  #open(): void {
+    this.#ensure(FIRST_BYTES)
+    this.#end = 5
   }
 
   #row(cells: Cells, first: number, columns: Int32Array, table: string): void {
@@ -125,7 +132,7 @@ export class CopyTextWriter {
 
   #ensure(more: number): void {
     if (this.#end + more <= this.#buffer.length) return
-    const bigger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, this.#end + more))
+    const bigger = Buffer.allocUnsafeSlow(Math.max(this.#buffer.length * 2, this.#end + more))
     this.#buffer.copy(bigger, 0, 0, this.#end)
     this.#buffer = bigger
   }
@@ -135,7 +142,7 @@ export class CopyTextWriter {
     this.#buffer[0] = 0x64
     this.#buffer.writeInt32BE(this.#end - 1, 1)
     this.#frames.push(this.#buffer.subarray(0, this.#end))
-    this.#buffer = Buffer.allocUnsafe(FRAME_BYTES * 2)
+    this.#buffer = Buffer.alloc(0)
     this.#end = 0
   }
 }

@@ -30,26 +30,35 @@ export interface Evolution {
  * Follows a change of shape. Looks at the target before each step, so that what is done already is not done again. Never
  * removes a value: a dropped column stays, may be null from then on, and makes room when its name comes back.
  */
-export async function planEvolution(connection: PgConnection, table: SinkTable, next: TableSchema, changes: readonly SchemaChangeDetail[] = []): Promise<Evolution> {
+export async function planEvolution(
+  connection: PgConnection,
+  table: SinkTable,
+  next: TableSchema,
+  changes: readonly SchemaChangeDetail[] = [],
+): Promise<Evolution> {
   const target = await requireTarget(connection, table)
-  const planner = new Planner(table, next, target, await ddlContext(connection, next, false))
+  const [row] = await connection.rows(`SELECT NOT EXISTS (SELECT FROM ${target.sql})`)
+  const planner = new Planner(table, next, target, { ...(await ddlContext(connection, next, false)), empty: row?.[0] === 't' })
   for (const step of evolutionSteps(table.schema, next, changes)) planner.add(step)
   return { statements: planner.statements, table: planner.result }
 }
+
+/** `empty`: the table is about to be read again, so that no value is lost whatever its type becomes. */
+type PlanContext = DdlContext & { readonly empty: boolean }
 
 class Planner {
   readonly statements: string[] = []
   readonly #table: SinkTable
   readonly #next: TableSchema
   readonly #target: TargetTable
-  readonly #context: DdlContext
+  readonly #context: PlanContext
   /** Column names of the target, as the statements so far leave them. */
   readonly #names: Set<string>
   /** Old names → where they wait when two columns change names with each other. */
   readonly #parked = new Map<string, string>()
   #place: SinkTable['target']
 
-  constructor(table: SinkTable, next: TableSchema, target: TargetTable, context: DdlContext) {
+  constructor(table: SinkTable, next: TableSchema, target: TargetTable, context: PlanContext) {
     this.#table = table
     this.#next = next
     this.#target = target
@@ -184,10 +193,15 @@ class Planner {
     const present = this.#target.columns.get(before.name)?.fullType ?? before.sourceType
     if (present === to) return
     if (!isWidening(present, to)) {
-      throw new TailraceError('SCHEMA_CHANGED', `the type of ${this.#next.id}.${after.name} changed from ${present} to ${to}, which may have changed values that are not in the change log`, {
-        path: this.#next.id,
-        hint: `read the table again: tailrace resnapshot … ${this.#next.id}; or change the target's column by hand`,
-      })
+      if (this.#context.empty) return this.#alter(`ALTER COLUMN ${quoteIdentifier(after.name)} DROP DEFAULT, ALTER COLUMN ${quoteIdentifier(after.name)} TYPE ${to} USING NULL`)
+      throw new TailraceError(
+        'SCHEMA_CHANGED',
+        `the type of ${this.#next.id}.${after.name} changed from ${present} to ${to}, which may have changed values that are not in the change log`,
+        {
+          path: this.#next.id,
+          hint: `read the table again: tailrace resnapshot … ${this.#next.id}; or change the target's column by hand`,
+        },
+      )
     }
     const quoted = quoteIdentifier(after.name)
     this.#alter(`ALTER COLUMN ${quoted} TYPE ${to} USING ${quoted}::${to}`)
@@ -201,7 +215,9 @@ class Planner {
   /** Only where it holds: a column added without a constant default has nulls here that the source's rewrite filled. */
   #setNotNull(name: string): void {
     const alter = `ALTER TABLE ${this.#sql} ALTER COLUMN ${quoteIdentifier(name)} SET NOT NULL`
-    this.statements.push(`DO $tailrace$ BEGIN IF NOT EXISTS (SELECT FROM ${this.#sql} WHERE ${quoteIdentifier(name)} IS NULL) THEN ${alter}; END IF; END $tailrace$`)
+    this.statements.push(
+      `DO $tailrace$ BEGIN IF NOT EXISTS (SELECT FROM ${this.#sql} WHERE ${quoteIdentifier(name)} IS NULL) THEN ${alter}; END IF; END $tailrace$`,
+    )
   }
 
   #makeKey(): void {
@@ -227,7 +243,10 @@ export function newEnums(previous: TableSchema, next: TableSchema): ReturnType<t
 const TRUNCATE_BYTES = 1 << 30
 
 /** All tables of the message in one TRUNCATE; DELETE too where a foreign key of another table forbids it. */
-export function truncateSql(targets: readonly TargetTable[], { restartIdentity, bytes, soft }: { readonly restartIdentity: boolean; readonly bytes: number; readonly soft: boolean }): string[] {
+export function truncateSql(
+  targets: readonly TargetTable[],
+  { restartIdentity, bytes, soft }: { readonly restartIdentity: boolean; readonly bytes: number; readonly soft: boolean },
+): string[] {
   const deleted = quoteIdentifier(DELETED_COLUMN)
   if (soft) return targets.map((target) => `UPDATE ${target.sql} SET ${deleted} = true WHERE NOT ${deleted}`)
   const ours = new Set(targets.map((target) => target.oid))

@@ -24,7 +24,10 @@ function startLoad(bench: SinkBench): Promise<Loader> {
 }
 
 function frame(...rows: readonly (readonly string[])[]): SnapshotFrame {
-  const slice = textRowsToSlice(docs, rows.map((after) => ({ op: Op.read, after })))
+  const slice = textRowsToSlice(
+    docs,
+    rows.map((image) => ({ op: Op.read, after: image })),
+  )
   return { format: 'rows', slice, rows: slice.rows, bytes: slice.bytes.length }
 }
 
@@ -35,7 +38,11 @@ async function untilBlocked(oracle: Oracle): Promise<void> {
 }
 
 async function sessions(target: Target): Promise<number> {
-  return Number(await target.oracle.value(`SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tailrace:%' AND datname = current_database()`))
+  return Number(
+    await target.oracle.value(
+      `SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tailrace:%' AND datname = current_database()`,
+    ),
+  )
 }
 
 /** Between a sink and its server: passes everything on until it is cut or told to swallow what the server answers. */
@@ -95,7 +102,10 @@ describe(`fencing and lost connections on PostgreSQL ${server.major}`, () => {
     await assert.rejects(bench.write(batchOf([{ number: 2, changes: [insert(docs, ['2', 'old'])] }])), isError('FENCED'))
     await assert.rejects(startLoad(bench), isError('FENCED'))
     await newer.write(batchOf([{ number: 2, changes: [insert(docs, ['2', 'new'])] }]), signal)
-    await bench.expect(docs, [{ id: '1', name: 'old' }, { id: '2', name: 'new' }])
+    await bench.expect(docs, [
+      { id: '1', name: 'old' },
+      { id: '2', name: 'new' },
+    ])
   })
 
   it('TRAP 56: a chunk under way holds a take-over back, and does not hold back the stream or other chunks', async () => {
@@ -113,7 +123,10 @@ describe(`fencing and lost connections on PostgreSQL ${server.major}`, () => {
     await untilBlocked(target.oracle)
     assert.deepEqual([await loader.finish(), await other.finish()], [{ rows: 1 }, { rows: 1 }])
     assert.equal((await claim).position, at(5))
-    await bench.expect(docs, [{ id: '1', name: 'a' }, { id: '2', name: 'b' }])
+    await bench.expect(docs, [
+      { id: '1', name: 'a' },
+      { id: '2', name: 'b' },
+    ])
   })
 
   it('TRAP 57: a take-over ends the sessions of an earlier runner that hold the row', async () => {
@@ -157,14 +170,18 @@ describe(`fencing and lost connections on PostgreSQL ${server.major}`, () => {
     wire.deaf = true
     const second = batchOf([{ number: 2, changes: [insert(docs, ['2', 'b'])] }])
     const lost = sink.write(second, signal)
-    while ((await target.oracle.value('SELECT position FROM tailrace.checkpoints')) !== at(2)) await new Promise((resolve) => setImmediate(resolve))
+    while ((await target.oracle.value('SELECT position FROM tailrace.checkpoints')) !== at(2))
+      await new Promise((resolve) => setImmediate(resolve))
     wire.cut()
     await assert.rejects(lost, isError('UNREACHABLE'))
     wire.deaf = false
     await assert.rejects(sink.write(second, signal), isError('SINK_FAILED'))
     assert.equal((await sink.checkpoints.recover(signal)).position, at(2))
     await sink.write(batchOf([{ number: 3, changes: [update(docs, ['1', 'c'])] }]), signal)
-    await bench.expect(docs, [{ id: '1', name: 'c' }, { id: '2', name: 'b' }])
+    await bench.expect(docs, [
+      { id: '1', name: 'c' },
+      { id: '2', name: 'b' },
+    ])
   })
 
   it('TRAP 41: a batch that the lost session has still to commit is not written twice', async () => {
@@ -188,7 +205,10 @@ describe(`fencing and lost connections on PostgreSQL ${server.major}`, () => {
     assert.equal(recovered.position, at(1))
     await target.oracle.run('ROLLBACK')
     await sink.write(batchOf([{ number: 2, changes: [update(docs, ['1', 'b']), insert(docs, ['2', 'c'])] }]), signal)
-    await bench.expect(docs, [{ id: '1', name: 'b' }, { id: '2', name: 'c' }])
+    await bench.expect(docs, [
+      { id: '1', name: 'b' },
+      { id: '2', name: 'c' },
+    ])
   })
 
   it('TRAP 41: an error that comes only with COMMIT rolls back and stores no position', async () => {
@@ -199,7 +219,10 @@ describe(`fencing and lost connections on PostgreSQL ${server.major}`, () => {
       ALTER TABLE docs ENABLE ALWAYS TRIGGER late`)
     const bench = await target.bench()
     await bench.start(docs)
-    await assert.rejects(bench.write(batchOf([{ number: 1, changes: [insert(docs, ['1', 'good']), insert(docs, ['2', 'bad'])] }])), isError('ROW_REJECTED'))
+    await assert.rejects(
+      bench.write(batchOf([{ number: 1, changes: [insert(docs, ['1', 'good']), insert(docs, ['2', 'bad'])] }])),
+      isError('ROW_REJECTED'),
+    )
     await bench.expectPosition(at(0))
     await bench.expect(docs, [])
   })
@@ -238,7 +261,9 @@ describe(`fencing and lost connections on PostgreSQL ${server.major}`, () => {
     await using target = await server.target()
     const bench = await target.bench()
     await bench.start(docs)
-    await target.oracle.run(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tailrace:%' AND datname = current_database()`)
+    await target.oracle.run(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tailrace:%' AND datname = current_database()`,
+    )
     await assert.rejects(bench.commit(insert(docs, ['1', 'a'])), (error: { retry?: string }) => error.retry === 'retry')
     await bench.expectPosition(at(0))
     await bench.write(batchOf([{ number: 1, changes: [insert(docs, ['1', 'a'])] }]))

@@ -41,7 +41,14 @@ function asMessage(payload: Buffer): Buffer {
   return Buffer.concat([head, payload])
 }
 
-async function load(sink: PostgresSink, schema: TableSchema, format: Exclude<SnapshotFormat, 'rows'>, data: readonly Buffer[], chunk = whole, replace = false): Promise<number> {
+async function load(
+  sink: PostgresSink,
+  schema: TableSchema,
+  format: Exclude<SnapshotFormat, 'rows'>,
+  data: readonly Buffer[],
+  chunk = whole,
+  replace = false,
+): Promise<number> {
   await using loader = await sink.load({ table: sinkTable(schema), chunk, format, replace }, signal)
   for (const piece of data) await loader.write({ format, data: piece, rows: 0, bytes: piece.length })
   return (await loader.finish()).rows
@@ -74,20 +81,41 @@ describe(`loading into PostgreSQL ${server.major}`, () => {
     await target.oracle.run(SOURCE)
     const sink = await open(target, things)
     const range = (from: string | null, upTo: string | null): Chunk => ({ ...whole, range: { kind: 'key', column: 'id', from, to: upTo } })
-    const data = (where: string): Promise<Buffer[]> => copyOut(target, `COPY (SELECT * FROM src.things WHERE ${where}) TO STDOUT (FORMAT csv)`, false)
+    const data = (where: string): Promise<Buffer[]> =>
+      copyOut(target, `COPY (SELECT * FROM src.things WHERE ${where}) TO STDOUT (FORMAT csv)`, false)
     await load(sink, things, 'csv', await data('id < 1000'), range(null, '1000'))
     await load(sink, things, 'csv', await data('id >= 1000'), range('1000', null))
     await target.oracle.run('DELETE FROM src.things WHERE id IN (9, 999, 1000, 5000)')
     await load(sink, things, 'csv', await data('id < 1000'), range(null, '1000'), true)
-    assert.equal(await target.oracle.value('SELECT string_agg(id::text, $$,$$) FROM (SELECT id FROM things EXCEPT SELECT id FROM src.things ORDER BY 1) d'), '1000,5000')
+    assert.equal(
+      await target.oracle.value(
+        'SELECT string_agg(id::text, $$,$$) FROM (SELECT id FROM things EXCEPT SELECT id FROM src.things ORDER BY 1) d',
+      ),
+      '1000,5000',
+    )
     await assert.rejects(load(sink, things, 'csv', [], { ...whole, range: { kind: 'heap', from: 0, to: null } }, true), isError('BUG'))
   })
 
   it('binary is refused where it would mean something else: names by number, arrays of made types, other types', async () => {
     await using target = await server.target()
     await target.oracle.run(`CREATE TYPE mood AS ENUM ('a'); CREATE TYPE pair AS (x integer); CREATE DOMAIN short AS text`)
-    const column = (sourceType: string) => pgTable({ name: `t${sourceType.replaceAll(/\W/g, '_')}`, columns: ['id integer', { name: 'v', type: { kind: 'other', name: sourceType }, sourceType }], key: ['id'] })
-    const wanted = { 'public.mood': true, 'public.short': true, 'int4range': true, 'text[]': true, 'public.mood[]': false, 'public.pair': false, regclass: false, oid: false, 'public.missing': false }
+    const column = (sourceType: string) =>
+      pgTable({
+        name: `t${sourceType.replaceAll(/\W/g, '_')}`,
+        columns: ['id integer', { name: 'v', type: { kind: 'other', name: sourceType }, sourceType }],
+        key: ['id'],
+      })
+    const wanted = {
+      'public.mood': true,
+      'public.short': true,
+      int4range: true,
+      'text[]': true,
+      'public.mood[]': false,
+      'public.pair': false,
+      regclass: false,
+      oid: false,
+      'public.missing': false,
+    }
     const sink = await open(target)
     for (const [type, binary] of Object.entries(wanted)) {
       const table = sinkTable(column(type))
@@ -100,7 +128,10 @@ describe(`loading into PostgreSQL ${server.major}`, () => {
   it('a row that the target refuses says so without its values', async () => {
     await using target = await server.target()
     const sink = await open(target, things)
-    await assert.rejects(load(sink, things, 'csv', [Buffer.from('1,1,a,{}\n2,secret,a,{}\n')]), (error: Error) => isError('ROW_REJECTED')(error) && !error.message.includes('secret'))
+    await assert.rejects(
+      load(sink, things, 'csv', [Buffer.from('1,1,a,{}\n2,secret,a,{}\n')]),
+      (error: Error) => isError('ROW_REJECTED')(error) && !error.message.includes('secret'),
+    )
     assert.equal(await sink.count(sinkTable(things), signal), 0n)
     assert.equal(await load(sink, things, 'csv', [Buffer.from('1,1,a,{}\n')]), 1)
   })

@@ -22,7 +22,7 @@ export interface SessionPool {
 }
 
 /** Signature, flags and no header extension; then −1, the trailer: a binary COPY without rows. */
-const EMPTY_BINARY_COPY = Buffer.from('5047434f50590aff0d0a00' + '00000000' + '00000000' + 'ffff', 'hex')
+const EMPTY_BINARY_COPY = Buffer.from('5047434f50590aff0d0a000000000000000000ffff', 'hex')
 
 /** Starts to load a chunk: a session and a transaction of its own, fenced, its range emptied first when it may be a repetition. */
 export async function startLoad(pool: SessionPool, fence: Fence, request: LoadRequest, signal: AbortSignal): Promise<Loader> {
@@ -33,7 +33,11 @@ export async function startLoad(pool: SessionPool, fence: Fence, request: LoadRe
       await fence.begin(connection)
       const target = await requireTarget(connection, request.table)
       if (request.format === 'pg-copy-binary' && !acceptsBinary(request.table.schema, target)) throw notTheSame(request.table.id)
-      const statements = new TableStatements(request.table.schema, target, { match: matchOf(request.table.schema), soft: false, prefix: '' })
+      const statements = new TableStatements(request.table.schema, target, {
+        match: matchOf(request.table.schema),
+        soft: false,
+        prefix: '',
+      })
       if (request.replace) await connection.query(emptyRangeSql(request, target))
       const copy = await connection.copyIn(statements.copy(OPTIONS[request.format]))
       return new CopyLoader({ pool, session, copy, request, statements, signal })
@@ -45,7 +49,11 @@ export async function startLoad(pool: SessionPool, fence: Fence, request: LoadRe
 }
 
 function notTheSame(table: string): TailraceError {
-  return new TailraceError('SCHEMA_UNSUPPORTED', `${table} cannot be copied in binary form: a type differs between source and target, or its binary form names things of the source's catalog`, { path: table })
+  return new TailraceError(
+    'SCHEMA_UNSUPPORTED',
+    `${table} cannot be copied in binary form: a type differs between source and target, or its binary form names things of the source's catalog`,
+    { path: table },
+  )
 }
 
 const OPTIONS = {
@@ -61,7 +69,8 @@ function emptyRangeSql(request: LoadRequest, target: TargetTable): string {
   if (range.kind === 'heap') throw new TailraceError('BUG', `a heap range of ${request.table.id} cannot be loaded again by itself`)
   const { castType, equals } = requireColumn(target, range.column)
   const column = quoteIdentifier(range.column)
-  const compare = (operator: string, value: string): string => `${column} ${equals.replace('=', operator)} ${quoteLiteral(value)}::${castType}`
+  const compare = (operator: string, value: string): string =>
+    `${column} ${equals.replace('=', operator)} ${quoteLiteral(value)}::${castType}`
   const bounds = [range.from === null ? [] : [compare('>=', range.from)], range.to === null ? [] : [compare('<', range.to)]].flat()
   return `DELETE FROM ${target.sql}${bounds.length === 0 ? '' : ` WHERE ${bounds.join(' AND ')}`}`
 }
@@ -89,7 +98,8 @@ class CopyLoader implements Loader {
 
   async write(frame: SnapshotFrame): Promise<void> {
     const { request } = this.#parts
-    if (frame.format !== request.format) throw new TailraceError('BUG', `a ${frame.format} frame came for a ${request.format} load of ${request.table.id}`)
+    if (frame.format !== request.format)
+      throw new TailraceError('BUG', `a ${frame.format} frame came for a ${request.format} load of ${request.table.id}`)
     this.#written = true
     await this.#do(() => this.#send(frame))
   }

@@ -5,7 +5,18 @@ import { quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError } from '../wire/pg-error.ts'
 import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
-import { columnSql, createEnumSql, createSchemaSql, createTableSql, DELETED_SQL, enumsOf, extendEnumSql, typeChange, type DdlContext, type EnumType } from './ddl.ts'
+import {
+  columnSql,
+  createEnumSql,
+  createSchemaSql,
+  createTableSql,
+  DELETED_SQL,
+  enumsOf,
+  extendEnumSql,
+  typeChange,
+  type DdlContext,
+  type EnumType,
+} from './ddl.ts'
 import { placeOf, readTarget, targetSql, type TargetTable } from './target-table.ts'
 
 /** Which of the schema's types the target has. */
@@ -13,14 +24,20 @@ export async function ddlContext(connection: PgConnection, schema: TableSchema, 
   const wanted = schema.dialect === 'postgres' ? [...new Set(schema.columns.map((column) => column.sourceType))] : []
   const known = new Set<string>()
   if (wanted.length > 0) {
-    const rows = await connection.rows(`SELECT x FROM unnest(ARRAY[${wanted.map(quoteLiteral).join(', ')}]) AS x WHERE to_regtype(x) IS NOT NULL`)
+    const rows = await connection.rows(
+      `SELECT x FROM unnest(ARRAY[${wanted.map(quoteLiteral).join(', ')}]) AS x WHERE to_regtype(x) IS NOT NULL`,
+    )
     for (const [type] of rows) known.add(type ?? '')
   }
   return { hasType: (type) => known.has(type), serverVersion: connection.serverVersion, soft }
 }
 
 /** Makes the table, or adds the columns that an existing one lacks. Never removes anything. */
-export async function makeTable(connection: PgConnection, table: SinkTable, { logger, soft }: { readonly logger: Logger; readonly soft: boolean }): Promise<void> {
+export async function makeTable(
+  connection: PgConnection,
+  table: SinkTable,
+  { logger, soft }: { readonly logger: Logger; readonly soft: boolean },
+): Promise<void> {
   await makeSchema(connection, placeOf(table).namespace, createSchemaSql(table))
   await makeEnums(connection, enumsOf(table.schema))
   const context = await ddlContext(connection, table.schema, soft)
@@ -62,7 +79,8 @@ export async function makeEnums(connection: PgConnection, types: readonly EnumTy
       `SELECT t.typtype, e.enumlabel FROM pg_type t LEFT JOIN pg_enum e ON e.enumtypid = t.oid WHERE t.oid = to_regtype(${quoteLiteral(type.sql)}) ORDER BY e.enumsortorder`,
     )
     if (rows.length === 0) {
-      if (type.namespace !== null) await makeSchema(connection, type.namespace, `CREATE SCHEMA IF NOT EXISTS ${quoteIdentifier(type.namespace)}`)
+      if (type.namespace !== null)
+        await makeSchema(connection, type.namespace, `CREATE SCHEMA IF NOT EXISTS ${quoteIdentifier(type.namespace)}`)
       await connection.query(createEnumSql(type))
     } else if (rows[0]?.[0] === 'e') {
       const present = rows.flatMap(([, label]) => (label === null || label === undefined ? [] : [label]))
@@ -74,6 +92,10 @@ export async function makeEnums(connection: PgConnection, types: readonly EnumTy
 async function addMissingColumns(connection: PgConnection, table: SinkTable, target: TargetTable, context: DdlContext): Promise<void> {
   const missing = table.schema.columns.filter((column) => !target.columns.has(column.name))
   // Nullable: rows that are there already have no value for them.
-  for (const column of missing) await connection.query(`ALTER TABLE ${targetSql(table)} ADD COLUMN IF NOT EXISTS ${columnSql(table.schema, { ...column, nullable: true, identity: 'no' }, context)}`)
-  if (context.soft && !target.columns.has(DELETED_COLUMN)) await connection.query(`ALTER TABLE ${targetSql(table)} ADD COLUMN IF NOT EXISTS ${DELETED_SQL}`)
+  for (const column of missing)
+    await connection.query(
+      `ALTER TABLE ${targetSql(table)} ADD COLUMN IF NOT EXISTS ${columnSql(table.schema, { ...column, nullable: true, identity: 'no' }, context)}`,
+    )
+  if (context.soft && !target.columns.has(DELETED_COLUMN))
+    await connection.query(`ALTER TABLE ${targetSql(table)} ADD COLUMN IF NOT EXISTS ${DELETED_SQL}`)
 }

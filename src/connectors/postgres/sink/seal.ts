@@ -61,7 +61,12 @@ export class Sealer {
       if (second || hasIndex(target, index, name)) continue
       const wanted = this.#soft ? amongLiving(index) : index
       if (wanted === null) {
-        problems.push({ severity: 'warning', code: 'SCHEMA_UNSUPPORTED', path: table.id, message: `the constraint ${index.name} of ${table.id} is left out: rows marked as deleted would count` })
+        problems.push({
+          severity: 'warning',
+          code: 'SCHEMA_UNSUPPORTED',
+          path: table.id,
+          message: `the constraint ${index.name} of ${table.id} is left out: rows marked as deleted would count`,
+        })
         continue
       }
       const statements = indexSql(table, wanted, name)
@@ -116,7 +121,9 @@ export class Sealer {
 
   /** Statistics for whoever reads the copy first; autovacuum would come a minute later. */
   async #analyze(table: SinkTable): Promise<void> {
-    const [row] = await this.#connection.rows(`SELECT reltuples < 0 FROM pg_class WHERE oid = to_regclass(${quoteLiteral(targetSql(table))})`)
+    const [row] = await this.#connection.rows(
+      `SELECT reltuples < 0 FROM pg_class WHERE oid = to_regclass(${quoteLiteral(targetSql(table))})`,
+    )
     if (row?.[0] === 't') await this.#connection.query(`ANALYZE ${targetSql(table)}`)
   }
 

@@ -25,7 +25,12 @@ export function applicationName(config: PostgresConfig, pipeline: string): strin
   return fitIdentifier(`${config.applicationName}:${pipeline}`, NAME_BYTES).replace(/[^ -~]/g, '?')
 }
 
-export async function openSinkSession(config: PostgresConfig, context: ConnectorContext, kind: SessionKind, signal: AbortSignal): Promise<SinkSession> {
+export async function openSinkSession(
+  config: PostgresConfig,
+  context: ConnectorContext,
+  kind: SessionKind,
+  signal: AbortSignal,
+): Promise<SinkSession> {
   const name = applicationName(config, context.pipeline)
   const connection = await openSession({ ...config, applicationName: name }, signal).catch((error: unknown) => {
     throw translate(error, 'connecting to the target', 'sink')

@@ -41,7 +41,7 @@ export class Sessions implements SessionPool, AsyncDisposable {
   }
 
   async #settle(session: SinkSession): Promise<void> {
-    for (const backend of [...this.#lost]) {
+    for (const backend of this.#lost) {
       await endBackend(session.connection, backend)
       this.#lost = this.#lost.filter((each) => each !== backend)
     }

@@ -44,8 +44,13 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
     const tables = [bench.table(table)]
     assert.deepEqual(await bench.sink.seal?.(tables, signal), [])
     assert.deepEqual(await bench.sink.seal?.(tables, signal), [])
-    const indexes = await target.oracle.run(`SELECT relname FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid WHERE indrelid = '"Orders"'::regclass ORDER BY relname COLLATE "C"`)
-    assert.deepEqual(indexes.map((row) => row['relname']), ['Orders_pkey', 'orders_lower', 'orders_sku', 'orders_sku_excl'])
+    const indexes = await target.oracle.run(
+      `SELECT relname FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid WHERE indrelid = '"Orders"'::regclass ORDER BY relname COLLATE "C"`,
+    )
+    assert.deepEqual(
+      indexes.map((row) => row['relname']),
+      ['Orders_pkey', 'orders_lower', 'orders_sku', 'orders_sku_excl'],
+    )
     assert.equal(await target.oracle.value(`SELECT nextval(pg_get_serial_sequence('"Orders"', 'id'))`), '4721')
     await bench.sink.seal?.(tables, signal)
     assert.equal(await target.oracle.value(`SELECT nextval(pg_get_serial_sequence('"Orders"', 'id'))`), '4731')
@@ -53,7 +58,12 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
 
   it('seal reports what the target cannot make and makes the rest', async () => {
     await using target = await server.target()
-    const table = pgTable({ name: 't', columns: ['id integer', 'a text'], key: ['id'], indexes: [primaryKey('t', 'id'), { name: 'odd', definition: 'USING btree (no_such_function(a))' }, uniqueIndex('t_a', 'a')] })
+    const table = pgTable({
+      name: 't',
+      columns: ['id integer', 'a text'],
+      key: ['id'],
+      indexes: [primaryKey('t', 'id'), { name: 'odd', definition: 'USING btree (no_such_function(a))' }, uniqueIndex('t_a', 'a')],
+    })
     const bench = await target.bench()
     await bench.start(table)
     const problems = (await bench.sink.seal?.([bench.table(table)], signal)) ?? []
@@ -71,29 +81,57 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
     for (const table of tables) await sink.applySchema(table, null, signal)
     assert.deepEqual(await sink.seal(tables, signal), [])
     assert.deepEqual(await sink.seal(tables, signal), [])
-    assert.equal(await target.oracle.value(`SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relkind = 'i' AND relnamespace = 'public'::regnamespace`), 't1_t_pkey t_pkey')
+    assert.equal(
+      await target.oracle.value(
+        `SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relkind = 'i' AND relnamespace = 'public'::regnamespace`,
+      ),
+      't1_t_pkey t_pkey',
+    )
   })
 
   it('a foreign key is made once both tables are sealed, under their names in the target', async () => {
     await using target = await server.target()
     const parent = pgTable({ name: 'p', columns: ['id integer'], key: ['id'], indexes: [primaryKey('p', 'id')], namespace: 'src' })
-    const reference = { name: 'c_p', columns: ['p'], references: { table: parent.id, columns: ['id'] }, definition: 'FOREIGN KEY (p) REFERENCES src.p(id) ON UPDATE CASCADE ON DELETE SET NULL (p) DEFERRABLE INITIALLY DEFERRED' }
+    const reference = {
+      name: 'c_p',
+      columns: ['p'],
+      references: { table: parent.id, columns: ['id'] },
+      definition: 'FOREIGN KEY (p) REFERENCES src.p(id) ON UPDATE CASCADE ON DELETE SET NULL (p) DEFERRABLE INITIALLY DEFERRED',
+    }
     const definition = server.major < 15 ? reference.definition.replace(' (p) DEF', ' DEF') : reference.definition
-    const child = pgTable({ name: 'c', columns: ['id integer', 'p integer'], key: ['id'], indexes: [primaryKey('c', 'id')], namespace: 'src', foreignKeys: [{ ...reference, definition }] })
+    const child = pgTable({
+      name: 'c',
+      columns: ['id integer', 'p integer'],
+      key: ['id'],
+      indexes: [primaryKey('c', 'id')],
+      namespace: 'src',
+      foreignKeys: [{ ...reference, definition }],
+    })
     const sink = await target.sink()
     await sink.checkpoints.claim(signal)
     const [p, c] = [sinkTable(parent, 'dst'), sinkTable(child, 'dst')]
     for (const table of [p, c]) await sink.applySchema(table, null, signal)
     assert.deepEqual(await sink.seal([c], signal), [])
     assert.deepEqual(await sink.seal([p], signal), [])
-    assert.equal(await target.oracle.value(`SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f'`), definition.replace('src.p', 'dst.p'))
+    assert.equal(
+      await target.oracle.value(`SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f'`),
+      definition.replace('src.p', 'dst.p'),
+    )
   })
 
   it('CASE 26: enum types are made, used in arrays, and get the labels that the source added', async () => {
     await using target = await server.target()
     const mood = (values: readonly string[]) => ({ kind: 'enum', name: 'app.mood', values }) as const
     const table = (...values: readonly string[]): TableSchema =>
-      pgTable({ name: 't', columns: ['id integer', { name: 'm', type: mood(values), sourceType: 'app.mood' }, { name: 'all', type: { kind: 'array', element: mood(values) }, sourceType: 'app.mood[]' }], key: ['id'] })
+      pgTable({
+        name: 't',
+        columns: [
+          'id integer',
+          { name: 'm', type: mood(values), sourceType: 'app.mood' },
+          { name: 'all', type: { kind: 'array', element: mood(values) }, sourceType: 'app.mood[]' },
+        ],
+        key: ['id'],
+      })
     const [before, between] = [table('sad', 'glad'), table('sad', "so-so's", 'glad')]
     const bench = await target.bench()
     await bench.start(before)
@@ -108,9 +146,15 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
     await using target = await server.target()
     const table: TableSchema = {
       ...pgTable({ name: 't', columns: ['id integer', 'a text'], key: ['id'] }),
-      computed: [{ name: 'size', sourceType: 'integer', expression: 'length(a)', kind: 'stored' }, { name: 'low', sourceType: 'text', expression: 'lower(a)', kind: 'virtual' }],
+      computed: [
+        { name: 'size', sourceType: 'integer', expression: 'length(a)', kind: 'stored' },
+        { name: 'low', sourceType: 'text', expression: 'lower(a)', kind: 'virtual' },
+      ],
     }
-    const numbered = { ...table, columns: table.columns.map((column, i) => (i === 0 ? { ...column, identity: 'always' as const } : column)) }
+    const numbered = {
+      ...table,
+      columns: table.columns.map((column, i) => (i === 0 ? { ...column, identity: 'always' as const } : column)),
+    }
     const bench = await target.bench()
     await bench.start(numbered)
     await bench.commit(insert(numbered, ['5', 'ABC']))
@@ -120,7 +164,10 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
 
   it('CASE 29: generated columns that the target cannot compute are left out', async () => {
     await using target = await server.target()
-    const table: TableSchema = { ...pgTable({ name: 't', columns: ['id integer'], key: ['id'] }), computed: [{ name: 'x', sourceType: 'integer', expression: 'app.secret(id)', kind: 'stored' }] }
+    const table: TableSchema = {
+      ...pgTable({ name: 't', columns: ['id integer'], key: ['id'] }),
+      computed: [{ name: 'x', sourceType: 'integer', expression: 'app.secret(id)', kind: 'stored' }],
+    }
     const bench = await target.bench()
     await bench.start(table)
     await bench.commit(insert(table, ['5']))
@@ -129,7 +176,11 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
 
   it('a type that the target does not have is kept as text', async () => {
     await using target = await server.target()
-    const table = pgTable({ name: 't', columns: ['id integer', { name: 'p', type: { kind: 'other', name: 'public.geometry' }, sourceType: 'public.geometry(Point,4326)' }], key: ['id'] })
+    const table = pgTable({
+      name: 't',
+      columns: ['id integer', { name: 'p', type: { kind: 'other', name: 'public.geometry' }, sourceType: 'public.geometry(Point,4326)' }],
+      key: ['id'],
+    })
     const bench = await target.bench()
     await bench.start(table)
     assert.deepEqual(await columnsOf(target), ['id integer not null', 'p text'])
@@ -140,7 +191,15 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
   it('CASE 30: long, odd and reserved names are kept; a name that is too long is refused, not cut', async () => {
     await using target = await server.target()
     const long = 'ä'.repeat(31)
-    const table = pgTable({ name: `${long}x`, columns: [{ name: 'order', type: { kind: 'int32' }, sourceType: 'integer' }, { name: 'a"b;--', type: { kind: 'string' }, sourceType: 'text' }], key: ['order'], namespace: 'Select' })
+    const table = pgTable({
+      name: `${long}x`,
+      columns: [
+        { name: 'order', type: { kind: 'int32' }, sourceType: 'integer' },
+        { name: 'a"b;--', type: { kind: 'string' }, sourceType: 'text' },
+      ],
+      key: ['order'],
+      namespace: 'Select',
+    })
     const sink = await target.sink()
     await sink.checkpoints.claim(signal)
     const own = sinkTable(table, 'Select')
@@ -160,7 +219,10 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
     await bench.commit(insert(base, ['1', 'x', '1']))
     await bench.barrier(schemaChange(base, next, { kind: 'column-added', before: null, after: 'c' }))
     await bench.commit(insert(next, ['2', 'y', '2', '43']))
-    await bench.expect(next, [{ id: '1', a: 'x', b: '1', c: '42' }, { id: '2', a: 'y', b: '2', c: '43' }])
+    await bench.expect(next, [
+      { id: '1', a: 'x', b: '1', c: '42' },
+      { id: '2', a: 'y', b: '2', c: '43' },
+    ])
     assert.equal((await columnsOf(target))[2], 'c integer not null')
     assert.equal(await target.oracle.value(`SELECT count(*) FROM pg_attrdef WHERE adrelid = 't'::regclass`), '0')
   })
@@ -176,7 +238,10 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
     const anew = change(swapped, ([id, a, b]) => [id!, a!, { ...b!, ordinal: 9 }])
     for (const _time of [1, 2]) await bench.sink.applySchema(bench.table(anew), bench.table(swapped), signal)
     await bench.commit(insert(anew, ['2', 'y', '7']))
-    await bench.expect(anew, [{ id: '1', b: 'x', a: null, a_dropped: '1' }, { id: '2', b: 'y', a: '7', a_dropped: null }])
+    await bench.expect(anew, [
+      { id: '1', b: 'x', a: null, a_dropped: '1' },
+      { id: '2', b: 'y', a: '7', a_dropped: null },
+    ])
   })
 
   it('CASE 31: a type that is narrowed stops with SCHEMA_CHANGED and changes nothing', async () => {
@@ -185,14 +250,21 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
     const bench = await target.bench()
     await bench.start(base)
     await bench.commit(insert(base, ['1', 'x', '70000']))
-    await assert.rejects(bench.barrier(schemaChange(base, narrow, { kind: 'type-changed', before: 'b', after: 'b' })), isError('SCHEMA_CHANGED'))
+    await assert.rejects(
+      bench.barrier(schemaChange(base, narrow, { kind: 'type-changed', before: 'b', after: 'b' })),
+      isError('SCHEMA_CHANGED'),
+    )
     assert.deepEqual(await columnsOf(target), ['a text', 'b integer', 'id integer not null'])
     await bench.expectPosition('suite/1:1' as never)
   })
 
   it('CASE 31: the key changes, the table is renamed, in order with the rows', async () => {
     await using target = await server.target()
-    const other = { ...change(base, ([id, a, b]) => [{ ...id!, nullable: true }, a!, { ...b!, nullable: false }]), key: [2], indexes: [primaryKey('t', 'b')] }
+    const other = {
+      ...change(base, ([id, a, b]) => [{ ...id!, nullable: true }, a!, { ...b!, nullable: false }]),
+      key: [2],
+      indexes: [primaryKey('t', 'b')],
+    }
     const renamed: TableSchema = { ...other, name: 'u', id: 'public.u' as TableSchema['id'] }
     const bench = await target.bench()
     await bench.start(base)
@@ -203,7 +275,10 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
     await bench.part(1, remove(renamed, [undefined, undefined, '20']))
     await bench.idle(1)
     await bench.expect(renamed, [{ id: null, a: 'x2', b: '10' }])
-    assert.equal(await target.oracle.value(`SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'u'::regclass AND contype = 'p'`), 'PRIMARY KEY (b)')
+    assert.equal(
+      await target.oracle.value(`SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'u'::regclass AND contype = 'p'`),
+      'PRIMARY KEY (b)',
+    )
   })
 
   it('the key is made before the first change when the stream comes before seal; rows that it cannot hold are said so', async () => {

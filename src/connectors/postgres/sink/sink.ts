@@ -94,11 +94,18 @@ export class PostgresSink implements Sink {
     return describeTable(table, this.#soft)
   }
 
-  async applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options: { readonly replace?: boolean } = {}): Promise<void> {
+  async applySchema(
+    table: SinkTable,
+    previous: SinkTable | null,
+    signal: AbortSignal,
+    options: { readonly replace?: boolean } = {},
+  ): Promise<void> {
     requireNames(table)
     await this.#admin(`making the table ${targetSql(table)}`, signal, async ({ connection }) => {
-      if (options.replace === true) await this.#fence.run(connection, [`DROP TABLE IF EXISTS ${targetSql(table)}`], `replacing ${targetSql(table)}`)
-      const exists = (await readTarget(connection, table)) !== null || (previous !== null && (await readTarget(connection, previous)) !== null)
+      if (options.replace === true)
+        await this.#fence.run(connection, [`DROP TABLE IF EXISTS ${targetSql(table)}`], `replacing ${targetSql(table)}`)
+      const exists =
+        (await readTarget(connection, table)) !== null || (previous !== null && (await readTarget(connection, previous)) !== null)
       if (previous !== null && exists && previous.schema !== table.schema) await this.#evolve(connection, previous, table)
       else await makeTable(connection, table, { logger: this.#context.logger, soft: this.#soft })
     })
@@ -118,13 +125,19 @@ export class PostgresSink implements Sink {
   async clear(table: SinkTable, signal: AbortSignal): Promise<void> {
     await this.#admin(`emptying ${targetSql(table)}`, signal, async ({ connection }) => {
       const target = await requireTarget(connection, table)
-      await this.#fence.run(connection, truncateSql([target], { restartIdentity: false, bytes: Infinity, soft: false }), `emptying ${targetSql(table)}`)
+      await this.#fence.run(
+        connection,
+        truncateSql([target], { restartIdentity: false, bytes: Infinity, soft: false }),
+        `emptying ${targetSql(table)}`,
+      )
     })
   }
 
   /** Formats that this table's rows may come in, best first: COPY BINARY only where every type is the same on both sides. */
   async formats(table: SinkTable, signal: AbortSignal): Promise<readonly SnapshotFormat[]> {
-    const binary = await this.#admin(`looking at ${targetSql(table)}`, signal, async ({ connection }) => acceptsBinary(table.schema, await requireTarget(connection, table)))
+    const binary = await this.#admin(`looking at ${targetSql(table)}`, signal, async ({ connection }) =>
+      acceptsBinary(table.schema, await requireTarget(connection, table)),
+    )
     return postgresSinkCapabilities.formats.filter((format) => binary || format !== 'pg-copy-binary')
   }
 
@@ -134,7 +147,9 @@ export class PostgresSink implements Sink {
   }
 
   async seal(tables: readonly SinkTable[], signal: AbortSignal): Promise<readonly Problem[]> {
-    const problems = await this.#admin('making indexes and constraints', signal, (session) => new Sealer(session, this.#fence, this.#soft).seal(tables, [...this.#sealed.values()]))
+    const problems = await this.#admin('making indexes and constraints', signal, (session) =>
+      new Sealer(session, this.#fence, this.#soft).seal(tables, [...this.#sealed.values()]),
+    )
     for (const table of tables) this.#sealed.set(table.id, table)
     this.#writer?.forget()
     return problems
@@ -146,7 +161,15 @@ export class PostgresSink implements Sink {
   }
 
   async count(table: SinkTable, signal: AbortSignal): Promise<bigint> {
-    return this.#admin(`counting ${targetSql(table)}`, signal, async ({ connection }) => BigInt((await connection.rows(`SELECT count(*) FROM ${targetSql(table)}${this.#soft ? ` WHERE NOT ${quoteIdentifier(DELETED_COLUMN)}` : ''}`))[0]?.[0] ?? 0))
+    return this.#admin(`counting ${targetSql(table)}`, signal, async ({ connection }) =>
+      BigInt(
+        (
+          await connection.rows(
+            `SELECT count(*) FROM ${targetSql(table)}${this.#soft ? ` WHERE NOT ${quoteIdentifier(DELETED_COLUMN)}` : ''}`,
+          )
+        )[0]?.[0] ?? 0,
+      ),
+    )
   }
 
   async remove(signal: AbortSignal): Promise<readonly string[]> {
@@ -232,11 +255,23 @@ export class PostgresSink implements Sink {
     if (barrier.kind === 'truncate') {
       const targets: TargetTable[] = []
       for (const schema of barrier.tables) targets.push(await requireTarget(connection, this.#table(schema.id)))
-      return { statements: truncateSql(targets, { restartIdentity: barrier.restartIdentity, bytes: await sizeOf(connection, targets), soft: this.#soft }), done: () => {} }
+      return {
+        statements: truncateSql(targets, {
+          restartIdentity: barrier.restartIdentity,
+          bytes: await sizeOf(connection, targets),
+          soft: this.#soft,
+        }),
+        done: () => {},
+      }
     }
     const enums = newEnums(barrier.previous, barrier.schema)
     if (enums.length > 0) await this.#sessions.admin(this.#context.signal, (admin) => makeEnums(admin.connection, enums))
-    const { statements, table } = await planEvolution(connection, { ...this.#table(barrier.previous.id), schema: barrier.previous }, barrier.schema, barrier.changes)
+    const { statements, table } = await planEvolution(
+      connection,
+      { ...this.#table(barrier.previous.id), schema: barrier.previous },
+      barrier.schema,
+      barrier.changes,
+    )
     return { statements, done: () => this.#renamed(barrier.previous.id, table) }
   }
 

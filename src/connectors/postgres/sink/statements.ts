@@ -62,12 +62,18 @@ export class TableStatements {
     this.match = options.match
     this.soft = options.soft
     this.#prefix = options.prefix
-    this.columns = [...schema.columns.keys()].filter((index) => isWritable(columnAt(schema, index))).map((index) => written(schema, target, index))
+    this.columns = [...schema.columns.keys()]
+      .filter((index) => isWritable(columnAt(schema, index)))
+      .map((index) => written(schema, target, index))
     const key = new Set(schema.key)
     this.found = this.match === 'image' ? this.columns : this.columns.filter((column) => key.has(column.index)).sort(byKeyOrder(schema))
-    this.hasOtherUniques = hasOtherUniques(target, this.found.map((column) => column.target.name))
+    this.hasOtherUniques = hasOtherUniques(
+      target,
+      this.found.map((column) => column.target.name),
+    )
     this.settable = this.columns.filter((column) => !key.has(column.index))
-    if (this.columns.length === 0) throw new TailraceError('SCHEMA_UNSUPPORTED', `table ${schema.id} has no columns that can be written`, { path: schema.id })
+    if (this.columns.length === 0)
+      throw new TailraceError('SCHEMA_UNSUPPORTED', `table ${schema.id} has no columns that can be written`, { path: schema.id })
   }
 
   /** Words of the mask that go with `columns`. */
@@ -102,7 +108,8 @@ export class TableStatements {
     return this.#prepared(upsert ? 'x' : 'i', () => {
       const from = this.#unnest([this.#params('c', this.columns, 1)])
       const values = this.columns.map((column, i) => cast(`u.c${i}`, column)).join(', ')
-      const conflict = (upsert || this.soft) && this.match === 'key' ? ` ON CONFLICT (${this.#names(this.found)}) ${this.#onConflict()}` : ''
+      const conflict =
+        (upsert || this.soft) && this.match === 'key' ? ` ON CONFLICT (${this.#names(this.found)}) ${this.#onConflict()}` : ''
       return `INSERT INTO ${this.target.sql} (${this.#names(this.columns)}) OVERRIDING SYSTEM VALUE SELECT ${values} FROM ${from}${conflict}`
     })
   }
@@ -125,7 +132,9 @@ export class TableStatements {
       const images = this.columns.map((column, i) => cast(`u.k${i}`, column)).join(', ')
       const rows = this.columns.map((column) => `t.${column.sql}`).join(', ')
       const key = new Set(this.schema.key)
-      const byKey = this.columns.flatMap((column, i) => (key.has(column.index) ? [`t.${column.sql} ${column.target.equals} ${cast(`u.k${i}`, column)} AND `] : []))
+      const byKey = this.columns.flatMap((column, i) =>
+        key.has(column.index) ? [`t.${column.sql} ${column.target.equals} ${cast(`u.k${i}`, column)} AND `] : [],
+      )
       return `WITH w AS MATERIALIZED (SELECT u.*, ROW(${images})::text AS image FROM ${this.#unnest([this.#params('k', this.columns, 1), [`$${count + 1}::int4[]`, 'n']], true)}),
         f AS (SELECT t.ctid, u.n, row_number() OVER (PARTITION BY u.i) AS place FROM ${this.target.sql} AS t JOIN w AS u ON ${this.soft ? `NOT t.${DELETED} AND ` : ''}${byKey.join('')}ROW(${rows})::text = u.image),
         d AS (${this.soft ? `UPDATE ${this.target.sql} SET ${DELETED} = true` : `DELETE FROM ${this.target.sql}`} WHERE ctid = ANY (ARRAY(SELECT ctid FROM f WHERE place <= n)) RETURNING 1)

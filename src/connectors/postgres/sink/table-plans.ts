@@ -50,7 +50,9 @@ function shapeOf(schema: TableSchema): string {
 export function matchOf(schema: TableSchema): MatchBy {
   if (schema.key.length === 0) return 'image'
   const names = schema.key.map((index) => schema.columns[index]?.name)
-  const own = schema.indexes.filter((index) => index.unique && index.columns?.length === names.length && index.columns.every((name) => names.includes(name)))
+  const own = schema.indexes.filter(
+    (index) => index.unique && index.columns?.length === names.length && index.columns.every((name) => names.includes(name)),
+  )
   const deferrable = own.length > 0 && own.every((index) => index.deferrable)
   return deferrable && schema.identity === 'full' ? 'image' : 'key'
 }

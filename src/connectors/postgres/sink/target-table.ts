@@ -74,7 +74,9 @@ export async function readTarget(connection: PgConnection, table: SinkTable): Pr
   )
   if (found === undefined) return null
   const oid = Number(found[0])
-  const [columns, indexes, constraints, triggers] = await connection.query([COLUMNS, INDEXES, CONSTRAINTS, TRIGGERS].map((text) => text.replaceAll('$oid', String(oid))).join(';\n'))
+  const [columns, indexes, constraints, triggers] = await connection.query(
+    [COLUMNS, INDEXES, CONSTRAINTS, TRIGGERS].map((text) => text.replaceAll('$oid', String(oid))).join(';\n'),
+  )
   const own = constraints?.rows ?? []
   const parsed = (indexes?.rows ?? []).map(toIndex)
   return {
@@ -154,7 +156,9 @@ function toIndex(row: readonly (string | null)[]): TargetIndex {
 
 /** A unique index over exactly these columns, in any order: what a statement that finds rows by key needs. */
 export function uniqueIndexOn(target: TargetTable, columns: readonly string[]): TargetIndex | undefined {
-  return target.indexes.find((index) => index.unique && index.columns?.length === columns.length && index.columns.every((name) => columns.includes(name)))
+  return target.indexes.find(
+    (index) => index.unique && index.columns?.length === columns.length && index.columns.every((name) => columns.includes(name)),
+  )
 }
 
 /** Unique or exclusion constraints besides the key: rows that swap their values cannot be updated in place (TRAPS 33). */

@@ -9,7 +9,10 @@ function spell(type: string): Spelt {
   const array = type.endsWith('[]')
   const bare = array ? type.slice(0, -2) : type
   const modifiers = /\(([\d,-]+)\)/.exec(bare)?.[1]
-  const name = bare.replace(/\([\d,-]+\)/, '').replaceAll(/\s+/g, ' ').trim()
+  const name = bare
+    .replace(/\([\d,-]+\)/, '')
+    .replaceAll(/\s+/g, ' ')
+    .trim()
   return { name, modifiers: modifiers === undefined ? [] : modifiers.split(',').map(Number), array }
 }
 

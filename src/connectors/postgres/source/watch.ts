@@ -44,6 +44,10 @@ export class Watch {
     this.#parts = parts
   }
 
+  get intervalMillis(): number {
+    return this.#parts.intervalMillis
+  }
+
   /** A barrier per finding; none when it is not time to look yet. */
   async look(): Promise<Barrier[]> {
     const now = this.#parts.clock()
@@ -182,15 +186,57 @@ export class Watch {
 }
 
 /**
- * The stream with what the watch finds between its batches. A barrier is put where a transaction ends; it has no position of
- * its own, the next batch brings one.
+ * The stream with what the watch finds between its batches, also when none comes. A barrier is put where a transaction ends;
+ * it has no position of its own, the next batch brings one.
  */
 export async function* watched(batches: AsyncIterable<StreamBatch>, watch: Watch): AsyncGenerator<StreamBatch, void, undefined> {
-  for (const barrier of await watch.look()) yield barrierBatch(barrier)
-  for await (const batch of batches) {
-    yield batch
-    if (batch.position === null) continue
-    for (const barrier of await watch.look()) yield barrierBatch(barrier)
+  const iterator = batches[Symbol.asyncIterator]()
+  let whole = true
+  let pending: Pending | null = null
+  try {
+    for (;;) {
+      if (whole) for (const barrier of await watch.look()) yield barrierBatch(barrier)
+      pending ??= new Pending(iterator.next())
+      if (!(await pending.settled(watch.intervalMillis))) continue
+      const result = await pending.result
+      pending = null
+      if (result.done === true) return
+      yield result.value
+      whole = result.value.position !== null
+    }
+  } finally {
+    // Not awaited while a batch is: the stream ends by its reader being closed, which comes after us.
+    const end = iterator.return?.()
+    if (pending === null) await end
+    else end?.catch(() => {})
+  }
+}
+
+/** A batch that is waited for, for a while at a time; one listener however often. */
+class Pending {
+  readonly result: Promise<IteratorResult<StreamBatch, unknown>>
+  #settled = false
+  #wake: (() => void) | null = null
+
+  constructor(result: Promise<IteratorResult<StreamBatch, unknown>>) {
+    this.result = result
+    const settle = (): void => {
+      this.#settled = true
+      this.#wake?.()
+    }
+    result.then(settle, settle)
+  }
+
+  async settled(millis: number): Promise<boolean> {
+    if (this.#settled) return true
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, millis)
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+    return this.#settled
   }
 }
 

@@ -102,9 +102,9 @@ export class Target {
     this.#options = options
   }
 
-  /** A role without rights of its own that owns a new schema `own` of the database and may make schemas. */
+  /** A role that may make schemas, and tables in `public`, and nothing else. Its name is new to the server. */
   async makeRole(name: string): Promise<void> {
-    await this.oracle.run(`DROP ROLE IF EXISTS ${name}; CREATE ROLE ${name} LOGIN; GRANT CREATE ON DATABASE ${this.database} TO ${name}; GRANT CREATE, USAGE ON SCHEMA public TO ${name}`)
+    await this.oracle.run(`CREATE ROLE ${name} LOGIN; GRANT CREATE ON DATABASE ${this.database} TO ${name}; GRANT CREATE, USAGE ON SCHEMA public TO ${name}`)
   }
 
   get config(): PostgresConfig {
