@@ -15,6 +15,7 @@ export class Checkpointer {
   #durable: Position | null
   #saved: Position | null
   #savedAt = 0
+  #later: NodeJS.Timeout | undefined
 
   constructor(state: PipelineState, source: Source, clock: () => number, position: Position | null) {
     this.#state = state
@@ -31,7 +32,9 @@ export class Checkpointer {
   /** The sink holds everything up to here, durably. */
   async advance(position: Position, signal: AbortSignal): Promise<void> {
     this.#durable = position
-    if (this.#clock() - this.#savedAt >= SAVE_MILLIS) await this.save(signal)
+    if (this.#clock() - this.#savedAt >= SAVE_MILLIS) return this.save(signal)
+    // Nothing may come after it: unsaved it would not be confirmed, and a server that shuts down waits for that.
+    this.#later ??= setTimeout(() => void this.save(signal).catch(() => {}), SAVE_MILLIS).unref()
   }
 
   /** The position is another one than we thought: after a recovery, where the sink's word counts. */
@@ -41,6 +44,8 @@ export class Checkpointer {
 
   /** Saves what is durable, then confirms it. */
   async save(signal: AbortSignal): Promise<void> {
+    clearTimeout(this.#later)
+    this.#later = undefined
     const position = this.#durable
     if (position === null || position === this.#saved) return
     await this.#state.savePosition(position)

@@ -4,6 +4,7 @@ import type { Problem } from '../sdk/errors.ts'
 import type { Memory } from '../sdk/connector.ts'
 import type { Sink } from '../sdk/sink.ts'
 import type { Purpose, Source, SourceTable } from '../sdk/source.ts'
+import { selfCopies, tablesBeside } from './beside.ts'
 import { pipelineIdentity } from './name.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import type { Environment, PipelineOptions, Plan } from './options.ts'
@@ -35,14 +36,16 @@ export async function planPipeline(options: PipelineOptions, environment: Enviro
   const capabilities = capabilitiesOf(options)
   const known = await environment.store.find(identity.name)
   const problems = await allProblems(options, source, sink, tables, known !== null, signal)
+  const ok = !problems.some((problem) => problem.severity === 'error')
   return {
-    ok: !problems.some((problem) => problem.severity === 'error'),
+    ok,
     pipeline: identity.name,
     source: identity.sourceLabel,
     sink: identity.sinkLabel,
     guarantee: guaranteeOf(capabilities),
     format: chooseFormat({ options, capabilities }),
-    tables: await planTables(options, source, sink, tables, signal),
+    // What may not be read, or not as it is, cannot be cut into chunks either: the problems are the answer.
+    tables: await planTables(options, source, sink, tables, ok, signal),
     upstream: options.mode.kind === 'copy' ? [] : upstreamPlan(source),
     limits: source.limits?.() ?? [],
     problems,
@@ -52,7 +55,8 @@ export async function planPipeline(options: PipelineOptions, environment: Enviro
 async function allProblems(options: PipelineOptions, source: Source, sink: Sink, tables: readonly SourceTable[], known: boolean, signal: AbortSignal): Promise<Problem[]> {
   const purpose: Purpose = options.mode.kind === 'copy' ? 'copy' : options.snapshot === 'never' ? 'stream' : 'follow'
   const sinkTables = tables.map((table) => ({ id: table.id, schema: table.schema, target: targetOf(table.schema, options.map) }))
-  const problems = [...(await source.check(tables, purpose, signal)), ...(await sink.check(sinkTables, signal))]
+  const beside = tablesBeside(options, sinkTables)
+  const problems = [...(await source.check(tables, purpose, signal, beside)), ...(await sink.check(sinkTables, signal)), ...selfCopies(sinkTables, beside)]
   if (known || options.ifExists !== 'stop') return problems
   for (const table of sinkTables) {
     if ((await sink.inspect(table, signal)) !== 'filled') continue
@@ -61,8 +65,8 @@ async function allProblems(options: PipelineOptions, source: Source, sink: Sink,
   return problems
 }
 
-async function planTables(options: PipelineOptions, source: Source, sink: Sink, tables: readonly SourceTable[], signal: AbortSignal): Promise<TablePlan[]> {
-  if (options.snapshot === 'never' || source.openSnapshot === undefined || tables.length === 0) return tables.map((table) => describe(options, sink, table, { chunks: 0, rule: 'table', reason: 'no snapshot' }))
+async function planTables(options: PipelineOptions, source: Source, sink: Sink, tables: readonly SourceTable[], ok: boolean, signal: AbortSignal): Promise<TablePlan[]> {
+  if (!ok || options.snapshot === 'never' || source.openSnapshot === undefined || tables.length === 0) return tables.map((table) => describe(options, sink, table, { chunks: 0, rule: 'table', reason: ok ? 'no snapshot' : 'not planned: see the problems' }))
   await using snapshot = await source.openSnapshot({ tables, mode: 'bounded', workers: 1 }, signal)
   const plans: TablePlan[] = []
   for (const table of snapshot.tables()) {

@@ -2,6 +2,7 @@ import type { TableId } from '../model/schema.ts'
 import { throwProblems } from '../sdk/config/problems.ts'
 import { TailraceError, type Problem } from '../sdk/errors.ts'
 import type { Purpose, SourceTable } from '../sdk/source.ts'
+import { selfCopies, tablesBeside } from './beside.ts'
 import { parseCounters, zeroCounters } from './counters.ts'
 import { transition } from './machine.ts'
 import type { Run } from './run.ts'
@@ -46,7 +47,9 @@ export async function checkBoth(run: Run, signal: AbortSignal): Promise<void> {
   const purpose: Purpose = run.options.mode.kind === 'copy' ? 'copy' : run.options.snapshot === 'never' ? 'stream' : 'follow'
   const tables = run.live
   const sourceTables = tables.map((table) => table.source)
-  const problems = [...(await run.source.check(sourceTables, purpose, signal)), ...(await run.sink.check(tables.map(sinkTable), signal)), ...keylessProblems(run)]
+  const sinkTables = tables.map(sinkTable)
+  const beside = tablesBeside(run.options, sinkTables)
+  const problems = [...(await run.source.check(sourceTables, purpose, signal, beside)), ...(await run.sink.check(sinkTables, signal)), ...selfCopies(sinkTables, beside), ...keylessProblems(run)]
   for (const problem of problems) run.note(problem)
   throwProblems(problems.filter((problem) => problem.severity === 'error'))
 }

@@ -25,7 +25,8 @@ export type SnapshotMode = 'bounded' | 'origin' | 'again'
 export async function runSnapshot(run: Run, mode: SnapshotMode, signal: AbortSignal): Promise<void> {
   const tables = run.live.filter((table) => table.state === 'pending' || table.state === 'copying')
   if (tables.length === 0) return
-  await using snapshot = await run.source.openSnapshot!({ tables: tables.map((table) => table.source), mode, workers: run.options.workers }, signal)
+  await using snapshot = await openSnapshot(run, tables, mode, signal)
+  if (snapshot === null) return
   if (snapshot.position !== null) await storeOrigin(run, snapshot, signal)
   const fresh = new Map(snapshot.tables().map((table) => [table.id, table]))
   for (const table of tables) await takeShape(run, table, fresh.get(table.id), signal)
@@ -44,6 +45,17 @@ interface Work {
   readonly view: number
   /** Called after each chunk: a table is done as soon as its last one is. */
   copied(table: PipelineTable): Promise<void>
+}
+
+/** Null: drained meanwhile. Opening may take as long as somebody else's transaction (TRAPS 9), so one Ctrl-C ends it. */
+async function openSnapshot(run: Run, tables: readonly PipelineTable[], mode: SnapshotMode, signal: AbortSignal): Promise<Snapshot | null> {
+  const { drain } = run.environment
+  try {
+    return await run.source.openSnapshot!({ tables: tables.map((table) => table.source), mode, workers: run.options.workers }, AbortSignal.any([signal, drain]))
+  } catch (error) {
+    if (drain.aborted && !signal.aborted) return null
+    throw error
+  }
 }
 
 /** Invariant 3: the stream's position is stored, here and in the sink, before the first row is read. */

@@ -117,8 +117,11 @@ export interface Retention {
  * `signal` aborts. Contract prose: docs/contracts.md.
  */
 export interface Source extends AsyncDisposable {
-  /** Every problem at once, each with a hint to type. Changes nothing. */
-  check(tables: readonly SourceTable[], purpose: Purpose, signal: AbortSignal): Promise<readonly Problem[]>
+  /**
+   * Every problem at once, each with a hint to type. Changes nothing. `beside`: tables that the pipeline writes in this very
+   * place, when source and sink are one: their changes must not come back (TRAPS 55).
+   */
+  check(tables: readonly SourceTable[], purpose: Purpose, signal: AbortSignal, beside?: readonly { readonly namespace: string | null; readonly name: string }[]): Promise<readonly Problem[]>
   /** The tables that the selection names, ordered by id. Patterns that match nothing are a USAGE error. */
   discover(selection: Selection, signal: AbortSignal): Promise<readonly SourceTable[]>
   count?(table: SourceTable, signal: AbortSignal): Promise<{ rows: bigint; exact: boolean }>

@@ -89,6 +89,7 @@ class Proxy implements FaultProxy {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.faults.stalled = false
     this.resetAll()
     this.#server.close()
     await once(this.#server, 'close')

@@ -15,6 +15,7 @@ export async function applyByImage(work: TableWork, compaction: Compaction): Pro
   const { deletes, moves, inserts } = compaction
   const { extras, softDeletes, sql } = work.target
   const going = joinEntries(deletes, moves)
+  await work.expectDeletes(going.length)
   if (going.length > 0) await pick(work, compaction, going)
   const deleted = going.length === 0 ? 0 : await work.run(`DELETE FROM ${sql} WHERE rowid IN (SELECT id FROM temp.main.${PICKED})`)
   if (extras.length > 0) await insertWithExtras(work, numbered(work, (csv) => writeNumberedFinals(csv, compaction, moves, work.target.columns)), deletes.length, false)

@@ -69,6 +69,7 @@ async function deleteTouched(work: TableWork, compaction: Compaction): Promise<n
   const bases = joinEntries(deletes, updates, moves, vanished)
   const finals = joinEntries(moves, inserts)
   if (bases.length + finals.length === 0) return 0
+  await work.expectDeletes(bases.length)
   const { key, sql } = work.target
   const keys = valuesOf(key, 's', 0).map((value, i) => `${value} AS k${i}`)
   const on = sameIdentity(key, (column) => `t.${column.sql}`, (_, i) => `k.k${i}`)

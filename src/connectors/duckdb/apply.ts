@@ -6,12 +6,14 @@ import { applyByImage } from './apply-by-image.ts'
 import { applyByKey } from './apply-by-key.ts'
 import type { Connection } from './connection.ts'
 import type { CsvEncoder } from './csv-encoder.ts'
+import type { Database } from './database.ts'
 import { explainRefusal } from './diagnose.ts'
 import { softRuns } from './soft-runs.ts'
 import type { Stage } from './stage.ts'
 import type { TargetColumn, TargetTable } from './target-table.ts'
 
 export interface ApplyParts {
+  readonly database: Database
   readonly connection: Connection
   readonly stage: Stage
   readonly logger: Logger
@@ -57,6 +59,11 @@ export class TableWork {
 
   run(sql: string): Promise<number> {
     return this.#parts.connection.run(sql, this.#parts.signal)
+  }
+
+  /** Before so many rows are deleted. */
+  expectDeletes(rows: number): Promise<void> {
+    return this.#parts.database.expectDeletes(rows)
   }
 
   async count(table: string): Promise<number> {

@@ -1,6 +1,6 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { TailraceError } from '../../sdk/errors.ts'
-import { kindOf, translate } from './duckdb-errors.ts'
+import { isInvalidating, translate } from './duckdb-errors.ts'
 
 export type TextRow = readonly (string | null)[]
 
@@ -106,7 +106,7 @@ export class Connection {
     try {
       return await this.#connection.run(sql)
     } catch (error) {
-      this.#broken ||= kindOf(error) === 'broken'
+      this.#broken ||= isInvalidating(error)
       throw error
     } finally {
       signal?.removeEventListener('abort', interrupt)

@@ -6,8 +6,8 @@ import { quoteLiteral } from '../../sdk/sql/identifiers.ts'
 /** DuckDB drops one byte order mark at the start of a file, be it the first value's own: it gets one to drop. */
 const MARK = Buffer.from('\ufeff', 'utf8')
 
-/** Big enough for rows of everyday size; the buffer of DuckDB's default is 32 MB, a good part of our limit. */
-const LEAST_LINE = 500_000
+/** DuckDB's own buffer is 32 MB, a good part of our limit; for a small batch even this costs more than the batch. */
+const MOST_BUFFER = 1 << 20
 const SLACK = 4096
 
 let made = 0
@@ -61,9 +61,8 @@ export class CsvFile {
 
   /** The file as a table of `columns` VARCHAR columns c0, c1, … */
   table(columns: number): string {
-    const line = Math.max(this.#longest, LEAST_LINE) + SLACK
-    // A big value is in memory several times as it is.
-    const buffer = line > 2 * LEAST_LINE ? line : 2 * line
+    const line = this.#longest + SLACK
+    const buffer = Math.max(line, Math.min(this.#bytes + SLACK, MOST_BUFFER))
     const names = Array.from({ length: columns }, (_, i) => `'c${i}': 'VARCHAR'`).join(', ')
     return `read_csv(${quoteLiteral(this.path)}, columns = {${names}}, ${OPTIONS}, max_line_size = ${line}, buffer_size = ${buffer})`
   }

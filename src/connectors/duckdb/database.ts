@@ -16,14 +16,21 @@ import { Semaphore } from './semaphore.ts'
 export const CATALOG = 'target'
 
 /**
- * Rows per row group. With DuckDB's own 122,880 a load of rows of 1 KB takes 50 MB more: the compressor looks at a whole row
- * group of strings. With fewer than this, scattered deletes pin more: 256 KB for each row group that they touch (measured).
+ * Rows per row group. With DuckDB's own 122,880 a load of rows of 1 KB takes 50 MB more, because the compressor looks at a
+ * whole row group of strings, and a chunk of a wide table fills none, so that its COMMIT writes everything twice (measured).
  */
-const ROW_GROUP_ROWS = 30720
+const ROW_GROUP_ROWS = 30_720
 
-/** Version information of one vector of 2,048 rows, and the share of the memory limit that it may take. */
-const VERSION_BYTES = 16_384
-const VERSIONS_SHARE = 1 / 3
+/**
+ * What a delete holds in memory until a checkpoint: 8 bytes for each row of the vectors that it touches, in blocks of 256 KB
+ * for each row group (measured: 80 MB for 10 M rows).
+ */
+const VERSION_BLOCK_BYTES = 1 << 18
+const VERSION_ROW_BYTES = 8.5
+/** So much of it is not worth a look at the size of the tables. */
+const FEW_VERSIONS = 8e6
+/** Above this a batch is followed by a checkpoint, 25 to 60 ms at 10 M rows (measured). DuckDB goes by its log's size only. */
+const MOST_VERSIONS = 64e6
 
 export interface DatabaseOptions {
   readonly path: string
@@ -102,12 +109,16 @@ export class Database {
   readonly #connections = new Set<Connection>()
   readonly #main: Connection
   #loads = 0
+  /** Keys deleted since the last checkpoint, and what they hold at most. */
   #deleted = 0
+  #versions = 0
 
   private constructor(options: DatabaseOptions, lock: FileLock, instance: DuckDBInstance, main: Connection) {
     this.path = options.path
-    this.memory = new MemoryLimit({ fixed: options.memoryLimit, parallel: options.threads, machine: totalmem() })
-    this.inserts = new Semaphore(Math.max(1, options.threads - 1))
+    // One thread is left for the stream, the source and ourselves; two INSERTs at once on two cores only took more memory.
+    const inserts = Math.max(1, options.threads - 1)
+    this.memory = new MemoryLimit({ fixed: options.memoryLimit, inserts, machine: totalmem() })
+    this.inserts = new Semaphore(inserts)
     this.#options = options
     this.#lock = lock
     this.#instance = instance
@@ -158,16 +169,20 @@ export class Database {
     return new TailraceError('ENVIRONMENT', `${translated.message} of ${before} MB`, { hint, cause: translated.cause })
   }
 
-  /**
-   * What deletes hold in memory until a checkpoint: 16 KB for each vector of 2,048 rows that they touch, so up to 8 bytes per
-   * row of a large table (measured). DuckDB checkpoints by size of its log, not for this.
-   */
-  async noteDeleted(rows: number): Promise<void> {
-    this.#deleted += rows
-    const bound = this.memory.bytes * VERSIONS_SHARE
-    if (this.#deleted * VERSION_BYTES < bound) return
-    this.#deleted = 0
-    if ((await this.#estimatedRows()) * 8 > bound) await this.checkpoint()
+  /** Before rows are deleted: makes room for what they will hold. `keys` may be anywhere in the tables. */
+  async expectDeletes(keys: number): Promise<void> {
+    this.#deleted += keys
+    let held = this.#deleted * VERSION_BLOCK_BYTES
+    if (held <= FEW_VERSIONS) return
+    held = Math.min(held, (await this.#estimatedRows()) * VERSION_ROW_BYTES)
+    this.#versions = held
+    if (this.memory.setVersions(held)) await this.applyMemory()
+  }
+
+  /** After a commit. */
+  async letGoOfVersions(): Promise<void> {
+    const most = this.memory.fixed ? Math.min(MOST_VERSIONS, this.memory.bytes / 3) : MOST_VERSIONS
+    if (this.#versions > most) await this.checkpoint()
   }
 
   /**
@@ -182,9 +197,16 @@ export class Database {
     if (--this.#loads === 0) await this.#main.run(`SET GLOBAL threads = ${this.#options.threads}`)
   }
 
-  /** Frees what deletes hold in memory. Fails while a transaction is open: then the next one does it. */
+  /** Frees what deletes hold in memory. Fails while a transaction is open: then a later one does it. */
   async checkpoint(): Promise<void> {
-    await this.#main.run(`CHECKPOINT ${CATALOG}`).catch(() => {})
+    try {
+      await this.#main.run(`CHECKPOINT ${CATALOG}`)
+    } catch {
+      return
+    }
+    this.#deleted = 0
+    this.#versions = 0
+    if (this.memory.setVersions(0)) await this.applyMemory()
   }
 
   /** Rows of all tables, as DuckDB estimates them. */

@@ -6,15 +6,19 @@ import { TailraceError, type ErrorCode, type ErrorDetails } from '../../sdk/erro
  */
 export type DuckDbErrorKind = 'memory' | 'value' | 'constraint' | 'conflict' | 'held' | 'disk' | 'broken' | 'shape' | 'interrupted' | 'other'
 
+/** "Transaction COMMIT succeeded and is durable, but the autocheckpoint failed. … The database has been invalidated." */
+const INVALID = /^(FATAL|INTERNAL) Error|database has been invalidated/i
+
 const KINDS: readonly (readonly [pattern: RegExp, kind: DuckDbErrorKind])[] = [
-  [/^Out of Memory Error/, 'memory'],
+  // Also at COMMIT: "TransactionContext Error: Failed to commit: failed to pin block of size 256.0 KiB (99.4 MiB/99.1 MiB used)".
+  [/^Out of Memory Error|failed to pin block|(could not|failed to) allocate/, 'memory'],
   [/^(Conversion|Invalid Input|Out of Range) Error/, 'value'],
   [/^Constraint Error/, 'constraint'],
   // "Conflict on tuple deletion!", "Failed to commit: …"; also "Current transaction is aborted".
   [/^TransactionContext Error/, 'conflict'],
   [/^IO Error: Could not set lock/, 'held'],
   [/^IO Error.*(No space left|disk|write)/i, 'disk'],
-  [/^(FATAL|INTERNAL) Error|database has been invalidated/i, 'broken'],
+  [INVALID, 'broken'],
   [/^(Catalog|Binder|Dependency) Error/, 'shape'],
   [/^INTERRUPT Error/, 'interrupted'],
 ]
@@ -22,6 +26,11 @@ const KINDS: readonly (readonly [pattern: RegExp, kind: DuckDbErrorKind])[] = [
 export function kindOf(error: unknown): DuckDbErrorKind {
   const message = error instanceof Error ? error.message : String(error)
   return KINDS.find(([pattern]) => pattern.test(message))?.[1] ?? 'other'
+}
+
+/** DuckDB gave the database up: it must be attached anew, whatever else the error is. */
+export function isInvalidating(error: unknown): boolean {
+  return INVALID.test(error instanceof Error ? error.message : String(error))
 }
 
 /** The first line, without the statement that DuckDB repeats below it. Only for kinds that quote no row. */

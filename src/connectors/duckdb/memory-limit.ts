@@ -1,9 +1,9 @@
 const MEGABYTE = 1e6
 
-/** What DuckDB needs at rest, and for the version information of deleted rows (8 bytes per row of each touched vector). */
-const BASE = 30 * MEGABYTE
-/** An INSERT pins about two blocks of 256 KB per column: 61 columns fail below 45 MB, 201 below 130 MB (measured, one thread). */
-const PER_COLUMN = 0.6 * MEGABYTE
+/** What DuckDB needs at rest and for tables of a few columns; less, and a checkpoint may fail (seen at 31 MB). */
+const BASE = 50 * MEGABYTE
+/** Each column of a table that is written pins blocks of 256 KB: 61 columns fail below 100 MB, 201 below 250 MB (measured). */
+const PER_COLUMN = 1.2 * MEGABYTE
 /** With half of the memory of the machine for itself, DuckDB is no longer the one to blame. */
 const MOST_OF_MACHINE = 0.5
 
@@ -11,7 +11,7 @@ export interface MemoryOptions {
   /** The user's limit, kept whatever happens; null: ours, which grows when it must. */
   readonly fixed: number | null
   /** INSERTs of a snapshot that run at once. */
-  readonly parallel: number
+  readonly inserts: number
   readonly machine: number
 }
 
@@ -26,6 +26,8 @@ export class MemoryLimit {
   #floor = 0
   /** Lent to statements with big values that run now. */
   #lent = 0
+  /** What deleted rows hold until the next checkpoint. */
+  #versions = 0
 
   constructor(options: MemoryOptions) {
     this.#options = options
@@ -37,9 +39,9 @@ export class MemoryLimit {
 
   /** Bytes, for `SET memory_limit`. */
   get bytes(): number {
-    const { fixed, parallel } = this.#options
+    const { fixed, inserts } = this.#options
     if (fixed !== null) return fixed
-    return Math.max(BASE + this.#columns * PER_COLUMN * parallel, this.#floor) + this.#lent
+    return Math.max(BASE + this.#columns * PER_COLUMN * inserts, this.#floor) + this.#lent + this.#versions
   }
 
   /** The widest table so far. */
@@ -52,6 +54,13 @@ export class MemoryLimit {
     const bytes = this.fixed ? 0 : 8 * valueBytes
     this.#lent += bytes
     return bytes
+  }
+
+  /** What deleted rows hold by now. True: the limit changed. */
+  setVersions(bytes: number): boolean {
+    if (this.fixed || bytes === this.#versions) return false
+    this.#versions = bytes
+    return true
   }
 
   giveBack(bytes: number): void {

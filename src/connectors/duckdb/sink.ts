@@ -12,7 +12,7 @@ import { readExisting } from './catalog.ts'
 import { checkWithoutOpening } from './check.ts'
 import type { DuckDbConfig } from './config.ts'
 import { inTransaction, type Connection } from './connection.ts'
-import { canonicalPath } from './database.ts'
+import { canonicalPath, type Database } from './database.ts'
 import { createStatements, describeTarget, dropWhatStands, evolveTable } from './ddl.ts'
 import { kindOf, translate } from './duckdb-errors.ts'
 import { ChunkLoader } from './load.ts'
@@ -36,7 +36,6 @@ export class DuckDbSink implements Sink {
   readonly #targets = new Map<TableId, TargetTable>()
   /** Tables that rows were deleted from in the stream's transaction. */
   readonly #deletedFrom = new Set<string>()
-  #deleted = 0
   #stage: Stage | null = null
   #epoch: number | null = null
   /** What ended the last write; nothing is written until `recover`. */
@@ -138,7 +137,7 @@ export class DuckDbSink implements Sink {
     await this.#file.use(async ({ database, stream }) => {
       try {
         if (!stream.inTransaction) await this.#begin(stream)
-        if (batch.barrier === null) await this.#applySlices(stream, batch, signal)
+        if (batch.barrier === null) await this.#applySlices(database, stream, batch, signal)
         else await this.#applyBarrier(stream, batch.barrier)
         if (batch.position === null) return
         await this.#bookkeeping.advance(stream, epoch, batch.position)
@@ -148,7 +147,7 @@ export class DuckDbSink implements Sink {
         this.#failure = await database.settle(translate(error, 'writing a batch'), error)
         throw this.#failure
       }
-      await database.noteDeleted(this.#deleted)
+      await database.letGoOfVersions()
     }, batch.position === null)
   }
 
@@ -217,17 +216,15 @@ export class DuckDbSink implements Sink {
   async #begin(stream: Connection): Promise<void> {
     await stream.begin()
     this.#deletedFrom.clear()
-    this.#deleted = 0
   }
 
-  async #applySlices(connection: Connection, batch: StreamBatch, signal: AbortSignal): Promise<void> {
+  async #applySlices(database: Database, connection: Connection, batch: StreamBatch, signal: AbortSignal): Promise<void> {
     const stage = (this.#stage ??= new Stage(this.#scratch()))
     const slices = [...batch.slices].filter((slice) => slice.rows > 0).sort((a, b) => (a.order[0] ?? 0) - (b.order[0] ?? 0))
     for (const slice of slices) {
       const target = await this.#targetOf(connection, slice.schema, this.#tableOf(slice.schema))
-      const deleted = await applySlice({ connection, stage, logger: this.#context.logger, signal }, target, slice)
+      const deleted = await applySlice({ database, connection, stage, logger: this.#context.logger, signal }, target, slice)
       if (deleted > 0) this.#deletedFrom.add(target.sql)
-      this.#deleted += deleted
     }
   }
 

@@ -118,6 +118,7 @@ describe(`applying changes to PostgreSQL ${server.major}`, () => {
       update(docs, ['7', 'x', 'whole']),
       update(docs, ['7', 'x', undefined]),
       update(docs, ['8', 'x', undefined], ['7']),
+      update(docs, ['8', 'x', 'whole'], ['7']),
     ]) {
       await assert.rejects(
         bench.write(batchOf([{ number: 2, changes: [insert(docs, ['2', 'B', 'b']), change] }])),

@@ -1,4 +1,4 @@
-import { keyNames } from '../../../model/schema.ts'
+import { columnAt, keyNames } from '../../../model/schema.ts'
 import type { Problem } from '../../../sdk/errors.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
 import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
@@ -25,7 +25,7 @@ export async function checkTarget(
   const ids = new Set<number>()
   for (const table of tables) {
     const target = await readTarget(session.connection, table)
-    problems.push(...checkNames(table))
+    problems.push(...checkNames(table), ...checkKey(table))
     if (soft && table.schema.columns.some((column) => column.name === DELETED_COLUMN)) {
       problems.push(
         problem(
@@ -176,6 +176,20 @@ function checkNames(table: SinkTable): Problem[] {
           ),
         ]
   })
+}
+
+/** Of columns that a person chose by --key: nothing equals null. */
+function checkKey(table: SinkTable): Problem[] {
+  const nullable = table.schema.key.map((index) => columnAt(table.schema, index)).filter((column) => column.nullable)
+  return nullable.map((column) =>
+    problem(
+      table,
+      'error',
+      'SCHEMA_UNSUPPORTED',
+      `the key column ${column.name} of ${table.id} may be null: such rows are not found again`,
+      'name other columns with --key',
+    ),
+  )
 }
 
 async function checkTable(session: SinkSession, table: SinkTable, target: TargetTable): Promise<Problem[]> {

@@ -89,9 +89,10 @@ export function compileSets(requests: Requests, work: TableWork, manner: Manner)
     return
   }
   const replace = manner === 'replace'
-  // Under repetition a row that came and went within the batch may be there from the first time.
-  const gone = join(deletes, moves, replace ? updates : EMPTY, manner === 'upsert' ? vanished : EMPTY)
-  eachChunk(gone, (entries) => deleteByKey(requests, work, baseCells(compaction, entries)))
+  // Under repetition a row may have moved already, and one that came and went within the batch may be there.
+  const again = manner === 'upsert' && !work.statements.soft
+  eachChunk(join(deletes, again ? join(moves, vanished) : EMPTY), (entries) => deleteByKey(requests, work, baseCells(compaction, entries)))
+  eachChunk(join(again ? EMPTY : moves, replace ? updates : EMPTY), (entries) => takeAway(requests, work, baseCells(compaction, entries)))
   if (!replace && work.statements.settable.length > 0) {
     eachChunk(updates, (entries) => update(requests, work, baseCells(compaction, entries), finalCells(compaction, entries)))
   }
@@ -120,8 +121,19 @@ function compileRow(requests: Requests, work: TableWork, row: number, upsert: bo
   }
   const keys = pickColumns(old, statements.found)
   if (op === Op.delete) deleteByKey(requests, work, keys)
-  else if (hasOld) move(requests, work, keys, image)
+  else if (hasOld && movesTo(image, old, statements.found)) move(requests, work, keys, image)
   else if (statements.settable.length > 0) update(requests, work, keys, image)
+}
+
+/** Whether the key of a row's new image is another than that of its old one. */
+function movesTo(image: Cells, old: Cells, key: readonly WrittenColumn[]): boolean {
+  const [first = 0] = image.firsts
+  return key.some(({ index }) => {
+    const [length, before] = [image.lengths[first + index]!, old.lengths[first + index]!]
+    if (length === UNCHANGED_VALUE) return false
+    const [start, from] = [image.starts[first + index]!, old.starts[first + index]!]
+    return length !== before || image.bytes.compare(image.bytes, from, from + Math.max(before, 0), start, start + Math.max(length, 0)) !== 0
+  })
 }
 
 /** Cells of the given columns only, numbered from 0 as in a base key. */
@@ -147,6 +159,10 @@ function withOld(image: Cells, old: Cells): Cells {
 
 function deleteByKey(requests: Requests, work: TableWork, keys: Cells): void {
   requests.bind(purposeOf(work), work.statements.delete(), keyArrays(work.statements, keys))
+}
+
+function takeAway(requests: Requests, work: TableWork, keys: Cells): void {
+  requests.bind(purposeOf(work), work.statements.takeAway(), keyArrays(work.statements, keys), [String(keys.firsts.length)])
 }
 
 function update(requests: Requests, work: TableWork, keys: Cells, images: Cells): void {

@@ -193,7 +193,10 @@ class Planner {
     const present = this.#target.columns.get(before.name)?.fullType ?? before.sourceType
     if (present === to) return
     if (!isWidening(present, to)) {
-      if (this.#context.empty) return this.#alter(`ALTER COLUMN ${quoteIdentifier(after.name)} DROP DEFAULT, ALTER COLUMN ${quoteIdentifier(after.name)} TYPE ${to} USING NULL`)
+      if (this.#context.empty)
+        return this.#alter(
+          `ALTER COLUMN ${quoteIdentifier(after.name)} DROP DEFAULT, ALTER COLUMN ${quoteIdentifier(after.name)} TYPE ${to} USING NULL`,
+        )
       throw new TailraceError(
         'SCHEMA_CHANGED',
         `the type of ${this.#next.id}.${after.name} changed from ${present} to ${to}, which may have changed values that are not in the change log`,

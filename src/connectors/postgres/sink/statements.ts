@@ -88,9 +88,15 @@ export class TableStatements {
 
   /** Parameters: keys. A row that is not there is as gone as it should be. */
   delete(): Prepared {
-    const from = this.#unnest([this.#params('k', this.found, 1)])
-    const gone = this.soft ? `UPDATE ${this.target.sql} AS t SET ${DELETED} = true FROM` : `DELETE FROM ${this.target.sql} AS t USING`
-    return this.#prepared('d', () => `${gone} ${from} WHERE ${this.#byKey('k')}`)
+    return this.#prepared('d', () => this.#deleteSql())
+  }
+
+  /** Parameters: keys, then the number of rows that must be there: base rows of what is written as delete + insert. */
+  takeAway(): Prepared {
+    return this.#prepared(
+      't',
+      () => `WITH d AS (${this.#deleteSql()} RETURNING 1) SELECT ${demand(`count(*) = $${this.found.length + 1}::int8`)} FROM d`,
+    )
   }
 
   /** Parameters: keys, settable columns, masks when `masked`, then the number of rows that must be there. */
@@ -142,6 +148,12 @@ export class TableStatements {
     })
   }
 
+  #deleteSql(): string {
+    const from = this.#unnest([this.#params('k', this.found, 1)])
+    const gone = this.soft ? `UPDATE ${this.target.sql} AS t SET ${DELETED} = true FROM` : `DELETE FROM ${this.target.sql} AS t USING`
+    return `${gone} ${from} WHERE ${this.#byKey('k')}`
+  }
+
   #updateSql(columns: readonly WrittenColumn[], masked: boolean): string {
     const keys = this.found.length
     const words = masked ? this.maskWords(columns) : 0
@@ -153,7 +165,9 @@ export class TableStatements {
   }
 
   #onConflict(): string {
-    const sets = this.settable.map((column) => `${column.sql} = excluded.${column.sql}`)
+    const sets = this.settable
+      .filter((column) => column.target.identity !== 'always')
+      .map((column) => `${column.sql} = excluded.${column.sql}`)
     if (this.soft) sets.push(`${DELETED} = false`)
     return sets.length === 0 ? 'DO NOTHING' : `DO UPDATE SET ${sets.join(', ')}`
   }

@@ -114,7 +114,47 @@ async function checkPublication(connection: PgConnection, publication: string, t
   if (missing.length > 0) {
     problems.push(error('CONFIG', `the publication ${publication} lacks ${missing.map((table) => table.id).join(', ')}`, `ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.map((table) => qualifiedName(table.schema)).join(', ')}`, 'publication'))
   }
+  if (connection.serverVersion >= 150_000) problems.push(...(await checkFilters(connection, publication, tables, byOid)))
   return problems
+}
+
+/** TRAPS 53, 54: a condition or column list in a person's publication takes away what the pipeline wants, in silence. */
+async function checkFilters(connection: PgConnection, publication: string, tables: readonly SourceTable[], byOid: ReadonlyMap<number, CatalogTable>): Promise<Problem[]> {
+  const rows = await connection.rows(
+    `SELECT r.prrelid, r.prqual IS NOT NULL, (SELECT string_agg(a.attname::text, E'\\x01') FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))
+       FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = ${quoteText(publication)} AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)`,
+  )
+  const found = new Map(rows.map(([oid, filtered, list]) => [Number(oid), { filtered: filtered === 't', columns: list?.split('\x01') ?? null }]))
+  return tables.flatMap((table) => {
+    const entries = [table.schema.relation, ...(byOid.get(table.schema.relation)?.leaves ?? [])].flatMap((oid) => found.get(oid) ?? [])
+    const mend = `ALTER PUBLICATION ${quoteName(publication)} DROP TABLE ${qualifiedName(table.schema)}; ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${qualifiedName(table.schema)}`
+    const lost = table.schema.columns.map((column) => column.name).filter((name) => entries.some(({ columns }) => columns !== null && !columns.includes(name)))
+    return [
+      ...(table.where === null && entries.some((entry) => entry.filtered) ? [error('CONFIG', `the publication ${publication} sends only some rows of ${table.id}`, `${mend}; or give the same condition with --where`, table.id)] : []),
+      ...(lost.length > 0 ? [error('CONFIG', `the publication ${publication} leaves out columns of ${table.id}: ${lost.join(', ')}`, `${mend}; or --exclude ${lost.map((name) => `${table.id}.${name}`).join(',')}`, table.id)] : []),
+    ]
+  })
+}
+
+/**
+ * TRAPS 55: source and sink are one database. What the sink writes, its bookkeeping included, must not be published: each
+ * checkpoint would be a change that asks for the next. On 14 even transactions of which nothing is published are sent.
+ */
+export async function checkLoop(connection: PgConnection, config: PostgresConfig, beside: readonly { readonly namespace: string | null; readonly name: string }[]): Promise<Problem[]> {
+  if (connection.serverVersion < 150_000) {
+    return [error('CONFIG', 'source and sink are the same database, and PostgreSQL 14 would send back every transaction that we write', 'copy without --follow, write to another database, or upgrade to PostgreSQL 15', 'sink')]
+  }
+  if (config.publication === undefined) return []
+  const targets = beside.map(({ namespace, name }) => quoteText(`${quoteName(namespace ?? 'public')}.${quoteName(name)}`))
+  const schemas = [config.schema, ...beside.map(({ namespace }) => namespace ?? 'public')].map(quoteText)
+  const [row] = await connection.rows(
+    `SELECT p.puballtables
+            OR EXISTS (SELECT FROM pg_publication_namespace s JOIN pg_namespace n ON n.oid = s.pnnspid WHERE s.pnpubid = p.oid AND n.nspname IN (${schemas.join(', ')}))
+            OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid IN (${targets.map((name) => `to_regclass(${name})`).join(', ')}))
+       FROM pg_publication p WHERE p.pubname = ${quoteText(config.publication)}`,
+  )
+  if (row?.[0] !== 't') return []
+  return [error('CONFIG', `source and sink are the same database, and the publication ${config.publication} would send back what is written there: an endless loop`, 'leave --source.publication out, or name one with FOR TABLE and only the tables that are read', 'publication')]
 }
 
 function checkServer(connection: PgConnection, settings: Setting): Problem[] {

@@ -133,6 +133,24 @@ export async function slotState(connection: PgConnection, slot: string): Promise
   }
 }
 
+/**
+ * TRAPS 9, 11: a slot whose making was cut short stays active until every transaction that it waits for has ended. Its
+ * walsender serves a client that is dead (we hold the lease), so it is ended; the slot then goes by itself or is dropped.
+ */
+export async function dropUnreadSlot(connection: PgConnection, slot: string, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted()
+    const { exists, activePid } = await slotState(connection, slot)
+    if (!exists) return
+    if (activePid === null) {
+      await connection.execute('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active', [slot])
+      continue
+    }
+    await connection.execute('SELECT pg_terminate_backend($1)', [String(activePid)])
+    await delay(100, signal)
+  }
+}
+
 async function dropSlot(connection: PgConnection, slot: string): Promise<void> {
   try {
     await connection.execute('SELECT pg_drop_replication_slot($1)', [slot])

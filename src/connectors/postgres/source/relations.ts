@@ -106,7 +106,7 @@ export class Relations {
     if (ambiguous === null) this.#looked.set(table.id, now.schema.storage ?? '')
     const labels = changes.length > 0 && changes.every((change) => change.kind === 'type-changed' && change.before === change.after) && sameTypes(before, now.schema)
     if (ambiguous === null && !labels) return null
-    const schema = ambiguous === null ? adjust(table, before, now.schema) : before
+    const schema = ambiguous === null ? withPartitions(adjust(table, before, now.schema), before) : before
     if (ambiguous === null) this.#schemas.set(table.id, schema)
     return { kind: 'schema', previous: before, schema, changes, ambiguous }
   }
@@ -170,10 +170,11 @@ export class Relations {
     this.#suspects.delete(table.id)
     const { changes, ambiguous } = diffSchemas(this.#marked(before), after)
     if (ambiguous === null) this.#looked.set(table.id, now.schema.storage ?? '')
-    this.#schemas.set(table.id, after)
+    const shape = withPartitions(after, before)
+    this.#schemas.set(table.id, shape)
     const columns = mapColumns(after, relation)
     if (changes.length === 0 && ambiguous === null) return { schema: before, columns: mapColumns(before, relation), barrier: null }
-    return { schema: after, columns, barrier: { kind: 'schema', previous: before, schema: after, changes, ambiguous } }
+    return { schema: shape, columns, barrier: { kind: 'schema', previous: before, schema: shape, changes, ambiguous } }
   }
 
   /**
@@ -198,6 +199,11 @@ function adjust(table: SourceTable, before: TableSchema, now: TableSchema): Tabl
   const [chosen, catalog] = [places(before).filter((place) => place >= 0), places(now)]
   // Whatever it is called by now, to the pipeline it is the table that was chosen.
   return { ...now, id: before.id, columns, key: table.keyFixed === true || catalog.includes(-1) ? chosen : catalog }
+}
+
+/** The partitions stay those that we know, until the watch has seen to the others. */
+function withPartitions(after: TableSchema, { partitions }: TableSchema): TableSchema {
+  return partitions === undefined ? after : { ...after, partitions }
 }
 
 function sameShape(table: SourceTable, schema: TableSchema, relation: Relation): boolean {

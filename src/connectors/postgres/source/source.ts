@@ -11,9 +11,9 @@ import { openSession } from '../session.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { translate } from '../wire/pg-error.ts'
 import { readCatalog, type CatalogTable } from './catalog.ts'
-import { checkSource } from './check.ts'
+import { checkLoop, checkSource } from './check.ts'
 import { copyTextToSlice } from './copy-rows.ts'
-import { createSlot, ensurePublication, OriginKeeper, slotState, waitForRunning, type Origin } from './origin.ts'
+import { createSlot, dropUnreadSlot, ensurePublication, OriginKeeper, slotState, waitForRunning, type Origin } from './origin.ts'
 import { flushedEnd, insertedEnd, nudgeLog, untilFlushed } from './log-end.ts'
 import { comparePositions, parseLsn, readPosition, writePosition } from './position.ts'
 import type { Relations } from './relations.ts'
@@ -49,8 +49,10 @@ export class PostgresSource implements Source {
     return source
   }
 
-  async check(tables: readonly SourceTable[], purpose: Purpose, signal: AbortSignal): Promise<readonly Problem[]> {
-    return checkSource(await this.#sql(signal), this.#config, tables, purpose, await this.#keeper.known())
+  async check(tables: readonly SourceTable[], purpose: Purpose, signal: AbortSignal, beside: Parameters<Source['check']>[3] = []): Promise<readonly Problem[]> {
+    const sql = await this.#sql(signal)
+    const loops = purpose === 'copy' || beside.length === 0 ? [] : await checkLoop(sql, this.#config, beside)
+    return [...(await checkSource(sql, this.#config, tables, purpose, await this.#keeper.known())), ...loops]
   }
 
   async discover(selection: Selection, signal: AbortSignal): Promise<readonly SourceTable[]> {
@@ -241,7 +243,7 @@ export class PostgresSource implements Source {
   async #makeOrigin(tables: readonly SourceTable[], signal: AbortSignal): Promise<{ position: Position; walsender: PgConnection; snapshot: string | null }> {
     const sql = await this.#sql(signal)
     const origin = await this.#keeper.intend()
-    await this.#dropUnread(sql, origin)
+    await this.#dropUnread(sql, origin, signal)
     await this.#publish(sql, origin, tables)
     const walsender = await openSession(this.#config, signal, 'replication')
     try {
@@ -275,13 +277,13 @@ export class PostgresSource implements Source {
    * TRAPS 11: this is only called while no position is saved, so a slot that we began to make is ours and nobody has read
    * from it. One that we did not make is never touched.
    */
-  async #dropUnread(sql: PgConnection, origin: Origin): Promise<void> {
+  async #dropUnread(sql: PgConnection, origin: Origin, signal: AbortSignal): Promise<void> {
     if (!(await slotState(sql, origin.slot)).exists) return
     if (!(await this.#keeper.mine())) {
       throw new TailraceError('HELD', `a replication slot ${origin.slot} exists already and was not made by this pipeline`, { hint: 'choose another with --source.slot, or drop it if nobody reads it', path: 'slot' })
     }
     this.#context.logger.info(`dropping replication slot ${origin.slot}, which an interrupted start left unread`)
-    await sql.execute('SELECT pg_drop_replication_slot($1)', [origin.slot])
+    await dropUnreadSlot(sql, origin.slot, signal)
   }
 
   async #leafNames(sql: PgConnection, tables: readonly SourceTable[]): Promise<Map<string, string[]>> {

@@ -1,0 +1,243 @@
+import assert from 'node:assert/strict'
+import { rmSync, writeFileSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
+import { test } from 'node:test'
+import { HOLDING_TRANSFORM, onePipeline, type OnePipeline } from '../kit/one-pipeline.ts'
+import { Random } from '../kit/random.ts'
+import { chunksDone } from '../kit/run-cli.ts'
+import { createHardTables, HARD_TABLES, slots } from '../kit/source-database.ts'
+import { Writer } from '../kit/write-load.ts'
+
+const SMALL_CHUNKS = ['--source.chunk-bytes', '65536', '--workers', '1']
+
+/** Starts, and kills when that part of the chunks is done. */
+async function killInSnapshot(p: OnePipeline, part: number, args: readonly string[] = SMALL_CHUNKS): Promise<void> {
+  await using cli = p.sync(['--follow', ...args])
+  await cli.until(`${part} of the chunks`, () => {
+    const { done, all } = chunksDone(p.stateFile)
+    return all > 1 && done >= all * part
+  })
+  await cli.kill()
+  const { done, all } = chunksDone(p.stateFile)
+  assert.ok(done < all, 'the snapshot was over before the kill')
+}
+
+test('TRAP 1, 3: rows that move between pages between the views of a table without usable key ranges: read again whole', async () => {
+  await using p = await onePipeline()
+  await createHardTables(p.source, { rows: 40_000, bodyBytes: 2500 })
+  const args = ['--tables', 'people', ...SMALL_CHUNKS]
+  await killInSnapshot(p, 0.5, args)
+  await p.source.query('DELETE FROM people WHERE n % 3 = 0')
+  await p.source.query('VACUUM people')
+  // Into the room at the front of the table: unread rows move to pages that were read, with an unchanged TOAST value.
+  await p.source.query('UPDATE people SET n = n + 1')
+  await p.source.query('CLUSTER people USING people_pkey')
+  await p.catchUp(args)
+  await p.equal('people')
+})
+
+test('TRAP 2: 1 → 2 with unchanged columns and a new row 1 between two views: the value of 2 is its own', async () => {
+  await using p = await onePipeline()
+  await createHardTables(p.source, { rows: 20_000 })
+  await killInSnapshot(p, 0.5)
+  await p.source.query(`UPDATE orders SET id = 1001 WHERE id = 1000; INSERT INTO orders (id, n, body) VALUES (1000, 1, 'C')`)
+  await p.source.query(`UPDATE orders SET id = 199001 WHERE id = 2000; INSERT INTO orders (id, n, body) VALUES (2000, 1, 'C')`)
+  await p.source.query(`UPDATE orders SET id = 1501 WHERE id = 199000; INSERT INTO orders (id, n, body) VALUES (199000, 1, 'C')`)
+  await p.catchUp(SMALL_CHUNKS)
+  await p.equal('orders')
+})
+
+for (const seed of [1, 2, 3]) {
+  test(`TRAP 4: killed in the snapshot, keys move across chunks with UNCHANGED values, killed again while converging: equal (seed ${seed})`, async () => {
+    const rows = 20_000
+    await using p = await onePipeline()
+    await createHardTables(p.source, { rows })
+    const random = new Random(seed)
+    await killInSnapshot(p, 0.3 + random.next() * 0.4)
+    assert.equal(p.state().tables.get('public.orders')?.rule, 'chunk')
+    const writer = new Writer(await p.source.session(), { seed, rows })
+    for (let i = 0; i < 60; i++) await writer.transaction()
+    // Chains within one transaction: a hole that moves on, one that is deleted, one that another row follows.
+    const session = await p.source.session()
+    for (const [a, b] of [
+      [100, 1900],
+      [1900, 100],
+    ]) {
+      for (let i = 1; i <= 5; i++) {
+        const [from, to] = [(a ?? 0) * 100 + i * 1000, (b ?? 0) * 100 + i * 1000 + 7]
+        await session.query(`BEGIN; UPDATE orders SET id = ${to} WHERE id = ${from}; UPDATE orders SET n = n + 1 WHERE id = ${to}; UPDATE orders SET id = ${to + 1} WHERE id = ${to}; COMMIT`)
+        if (i % 2 === 0) await session.query(`DELETE FROM orders WHERE id = ${to + 1}`)
+        if (i % 3 === 0) await session.query(`INSERT INTO orders (id, n) VALUES (${to}, 3)`)
+      }
+    }
+    await killInSnapshot(p, 0.85)
+    for (let i = 0; i < 30; i++) await writer.transaction()
+    for (let i = 0; i < 3; i++) {
+      // Converging: the stream runs to the newest view; it is killed on its way.
+      await using cli = p.sync(['--follow', ...SMALL_CHUNKS])
+      const before = p.state().position
+      await cli.until('a newer position', () => p.state().position !== before)
+      await cli.kill()
+      for (let j = 0; j < 10; j++) await writer.transaction()
+    }
+    await p.catchUp(SMALL_CHUNKS)
+    await p.equal(...HARD_TABLES)
+  })
+}
+
+test('TRAP 5: until the stream has passed the newest view a table is converging, and streaming after', async () => {
+  await using p = await onePipeline()
+  await createHardTables(p.source, { rows: 20_000 })
+  await killInSnapshot(p, 0.5)
+  await p.source.query('UPDATE orders SET n = n + 1 WHERE id <= 1000')
+  writeFileSync(p.folder.join('hold.ts'), HOLDING_TRANSFORM)
+  const args = [...SMALL_CHUNKS, '--transform', 'hold.ts']
+  await using cli = p.sync(['--follow', ...args])
+  await cli.until('the last chunk', () => {
+    const { done, all } = chunksDone(p.stateFile)
+    return done === all
+  })
+  await cli.until('streaming', () => {
+    const state = p.state().tables.get('public.orders')?.state
+    assert.ok(state !== 'pending')
+    return state === 'streaming'
+  })
+  await p.equal('orders')
+})
+
+test('TRAP 7: a table cannot be rewritten between the making of the slot and its reading', async () => {
+  await using p = await onePipeline()
+  await p.source.query(`CREATE TABLE t (id integer PRIMARY KEY, n integer); INSERT INTO t SELECT i, i FROM generate_series(1, 1000) i; CREATE TABLE other (i integer)`)
+  const blocker = await p.source.session()
+  await blocker.query('BEGIN; INSERT INTO other VALUES (1)')
+  await using cli = p.sync(['--follow', '--tables', 't'])
+  await cli.until('the slot being made', async () => (await slots(p.source)).length === 1)
+  const ddl = await p.source.session()
+  await ddl.query(`SET lock_timeout = '300ms'`)
+  await assert.rejects(ddl.query('ALTER TABLE t ALTER n TYPE bigint'), { code: '55P03' })
+  await ddl.query(`SET lock_timeout = 0`)
+  const altered = ddl.query('ALTER TABLE t ALTER n TYPE bigint')
+  await blocker.query('COMMIT')
+  await altered
+  await p.source.query('INSERT INTO t VALUES (5000000, 5000000000)')
+  await cli.until('the row behind the ALTER', () => rowCount(p, 't') === 1001)
+  await p.equal('t')
+})
+
+function rowCount(p: OnePipeline, table: string): number {
+  const database = new DatabaseSync(p.targetFile, { readOnly: true })
+  try {
+    database.exec('PRAGMA busy_timeout = 5000')
+    return Number(database.prepare(`SELECT count(*) AS n FROM "${table}"`).get()?.['n'])
+  } catch {
+    return -1
+  } finally {
+    database.close()
+  }
+}
+
+test('TRAP 8: columns change between their discovery and the lock: the run stops or copies the new shape, never a mixture', async () => {
+  await using p = await onePipeline()
+  await p.source.query(`CREATE TABLE t (id integer PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 100) i`)
+  const ddl = await p.source.session()
+  await ddl.query('BEGIN; ALTER TABLE t ADD w integer DEFAULT 5, DROP v')
+  await using cli = p.sync(['--until', 'caught-up'])
+  await cli.until('the lock waited for', async () => (await p.source.query(`SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessShareLock'`)).length > 0)
+  await ddl.query('COMMIT')
+  const { code } = await cli.ended()
+  if (code !== 0) await p.catchUp()
+  await p.equal('t')
+})
+
+test('TRAP 9: an open transaction elsewhere makes the slot wait; Ctrl-C ends the run soon all the same', async () => {
+  await using p = await onePipeline()
+  await p.source.query('CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (1)')
+  await p.source.query('CREATE DATABASE other')
+  const blocker = await p.source.session(p.source.server.uri('other'))
+  await blocker.query('BEGIN; SELECT pg_current_xact_id()')
+  {
+    await using cli = p.sync(['--follow'])
+    await cli.until('the slot waiting', async () => (await slots(p.source)).length === 1)
+    const at = performance.now()
+    cli.interrupt()
+    await cli.ended(10)
+    assert.ok(performance.now() - at < 5000)
+  }
+  await blocker.query('COMMIT')
+  await p.catchUp()
+  await p.equal('t')
+  assert.equal((await slots(p.source)).length, 1)
+})
+
+test('TRAP 10: the role’s own timeouts do not kill the snapshot', async () => {
+  await using p = await onePipeline()
+  await createHardTables(p.source, { rows: 10_000 })
+  await p.source.query(`CREATE ROLE hasty SUPERUSER LOGIN; ALTER ROLE hasty SET idle_in_transaction_session_timeout = '200ms'; ALTER ROLE hasty SET statement_timeout = '300ms'; ALTER ROLE hasty SET idle_session_timeout = '200ms'; ALTER ROLE hasty SET lock_timeout = '1ms'`)
+  writeFileSync(p.folder.join('hold.ts'), HOLDING_TRANSFORM)
+  await using cli = p.sync(['--follow', '--transform', 'hold.ts', ...SMALL_CHUNKS], { sourceUri: p.source.server.uri('postgres', { user: 'hasty' }) })
+  await cli.until('some chunks', () => chunksDone(p.stateFile).done > 2)
+  writeFileSync(p.folder.join('hold'), '')
+  const heldAt = Date.now()
+  await cli.until('longer than every timeout', () => Date.now() - heldAt > 1000)
+  rmSync(p.folder.join('hold'))
+  await cli.until('the stream', async () => (await slots(p.source)).some((slot) => slot.active))
+  await p.equal('orders')
+})
+
+test('TRAP 11: killed while the slot is being made, started again while the server still waits: one slot, all rows', async () => {
+  await using p = await onePipeline()
+  await p.source.query('CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE other (i integer)')
+  const blocker = await p.source.session()
+  await blocker.query('BEGIN; INSERT INTO other VALUES (1)')
+  {
+    await using cli = p.sync(['--follow', '--tables', 't'])
+    await cli.until('the slot waiting', async () => (await slots(p.source)).length === 1)
+    await cli.kill()
+  }
+  await using again = p.sync(['--until', 'caught-up', '--tables', 't'])
+  await again.until('the slot waiting again', async () => again.stderr.length > 0 && (await slots(p.source)).length === 1)
+  await blocker.query('COMMIT')
+  assert.equal((await again.ended()).code, 0, again.stderr)
+  await p.equal('t')
+  assert.equal((await slots(p.source)).length, 1)
+})
+
+test('TRAP 11: a crash between the making of the slot and the saving of its position: the unread slot is made anew', async () => {
+  await using p = await onePipeline()
+  await p.source.query('CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (1)')
+  await p.catchUp()
+  // What such a crash leaves: the slot and its names, no position, no table copied.
+  const state = new DatabaseSync(p.stateFile)
+  state.exec('UPDATE pipelines SET position = NULL; DELETE FROM tables; DELETE FROM chunks; DELETE FROM views')
+  state.close()
+  const target = new DatabaseSync(p.targetFile)
+  target.exec('DROP TABLE t; UPDATE tailrace_checkpoints SET position = NULL')
+  target.close()
+  await p.source.query('INSERT INTO t VALUES (2)')
+  await p.catchUp()
+  await p.equal('t')
+  assert.equal((await slots(p.source)).length, 1)
+})
+
+test('TRAP 12, 13: a commit that is in the log but not yet visible when the view is taken is not lost', async () => {
+  await using p = await onePipeline()
+  await createHardTables(p.source, { rows: 20_000 })
+  await killInSnapshot(p, 0.5)
+  await p.source.query(`ALTER SYSTEM SET synchronous_standby_names = 'nobody'`)
+  await p.source.query('SELECT pg_reload_conf()')
+  const waiting = await p.source.session()
+  await waiting.query('BEGIN; UPDATE orders SET n = -1 WHERE id IN (10, 199990); UPDATE people SET n = -1 WHERE n = 5')
+  const committed = waiting.query('COMMIT')
+  const later = await p.source.session()
+  await later.query(`SET synchronous_commit = local`)
+  await later.query('UPDATE orders SET n = -2 WHERE id IN (20, 199980); UPDATE people SET n = -2 WHERE n = 6')
+  await using cli = p.sync(['--follow', ...SMALL_CHUNKS])
+  await cli.until('the stream', async () => (await slots(p.source)).some((slot) => slot.active))
+  await later.query(`ALTER SYSTEM RESET synchronous_standby_names`)
+  await later.query('SELECT pg_reload_conf()')
+  await committed
+  cli.interrupt()
+  await cli.ended()
+  await p.catchUp(SMALL_CHUNKS)
+  await p.equal(...HARD_TABLES)
+})
