@@ -72,9 +72,9 @@ function checkJobs() {
 
 const running = new Set()
 
-function killGroup(child, signal) {
+function killQuietly(pid) {
   try {
-    process.kill(-child.pid, signal)
+    process.kill(pid, 'SIGKILL')
   } catch {
     // It is gone already.
   }
@@ -85,7 +85,7 @@ function execute(command, args, env) {
   return new Promise((resolve) => {
     const child = spawn(command, args, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
     running.add(child)
-    const timer = setTimeout(() => killGroup(child, 'SIGKILL'), FILE_SECONDS * 1000)
+    const timer = setTimeout(() => killQuietly(-child.pid), FILE_SECONDS * 1000)
     let output = ''
     const collect = (data) => {
       output += data
@@ -204,16 +204,22 @@ function commandOf(pid) {
   }
 }
 
-async function checkLeftovers(runFolder) {
-  const until = Date.now() + LEFTOVER_SECONDS * 1000
+/** Waits for processes of this run to end, then ends them; gives what had to be ended. */
+async function endLeftovers(runFolder, seconds) {
+  const until = Date.now() + seconds * 1000
   let left = leftovers(runFolder)
   while (left.length > 0 && Date.now() < until) {
     await new Promise((resolve) => setTimeout(resolve, 100))
     left = leftovers(runFolder)
   }
-  const failures = left.map((pid) => ({ name: '', message: `process ${pid} outlived the tests: ${commandOf(pid)}` }))
-  for (const pid of left) process.kill(Number(pid), 'SIGKILL')
-  return { passed: left.length === 0 ? 1 : 0, skips: [], failures }
+  const told = left.map((pid) => `process ${pid} outlived the tests: ${commandOf(pid)}`)
+  for (const pid of left) killQuietly(Number(pid))
+  return told
+}
+
+async function checkLeftovers(runFolder) {
+  const left = await endLeftovers(runFolder, LEFTOVER_SECONDS)
+  return { passed: left.length === 0 ? 1 : 0, skips: [], failures: left.map((message) => ({ name: '', message })) }
 }
 
 // ---- command --------------------------------------------------------------------------------------------------------
@@ -225,14 +231,16 @@ function makeRunFolder() {
   return folder
 }
 
+/** Ends what runs, then what that left behind, and only then removes the folder that they all write to. */
+async function abandon(runFolder) {
+  for (const child of running) killQuietly(-child.pid)
+  await endLeftovers(runFolder, 2)
+  rmSync(runFolder, { recursive: true, force: true, maxRetries: 5 })
+  process.exit(130)
+}
+
 function stopOnSignals(runFolder) {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-    process.on(signal, () => {
-      for (const child of running) killGroup(child, 'SIGKILL')
-      rmSync(runFolder, { recursive: true, force: true })
-      process.exit(130)
-    })
-  }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => void abandon(runFolder))
 }
 
 async function main(args) {

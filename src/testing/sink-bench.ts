@@ -46,7 +46,7 @@ export const onlyTruncate: NonNullable<SinkCase['unfit']> = ({ truncate }) => (t
 export class SinkBench {
   readonly target: SinkUnderTest
   readonly options: SinkSuiteOptions
-  readonly signal = new AbortController().signal
+  readonly signal: AbortSignal = new AbortController().signal
   #number = 0
 
   constructor(target: SinkUnderTest, options: SinkSuiteOptions) {

@@ -55,7 +55,8 @@ function kindOf(match: RegExpExecArray): Import['kind'] {
 
 const SOURCES = typescriptFiles('src')
 const IMPORTS = SOURCES.flatMap(importsOf)
-const isTest = (file: string): boolean => file.endsWith('.test.ts') || file.includes('/test-data/')
+/** Tests, and what stands beside them for their sake: none of it is in the package. */
+const isTest = (file: string): boolean => /\.test\.ts$|\/test-data\/|\/test-[^/]*\.ts$|^src\/(?!testing).*\/testing\//.test(file)
 const layerOf = (file: string): string => file.split('/')[1] ?? ''
 const isInRoot = (file: string): boolean => file.split('/').length === 2
 

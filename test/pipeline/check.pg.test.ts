@@ -27,7 +27,7 @@ async function problemsOf(source: SourceDatabase, uri: string, settings: Pipelin
   const never = new AbortController().signal
   const plan = await planPipeline(options, { store: memoryStore(), holder: thisHolder(), logger: silentLogger, clock: Date.now, random: Math.random, drain: never, abort: never, scratchFolder: folder.path })
   assert.equal(await source.value('SELECT count(*) FROM pg_replication_slots WHERE database = current_database()'), '0')
-  assert.equal(await source.value("SELECT count(*) FROM pg_publication WHERE pubname LIKE 'tailrace%'"), '0')
+  assert.equal(await source.value("SELECT count(*) FROM pg_publication WHERE pubname LIKE 'tailrace\\_%'"), '0')
   return plan.problems.filter((problem) => problem.severity === 'error')
 }
 

@@ -79,9 +79,19 @@ export class PostgresSource implements Source {
   }
 
   async anchor(tables: readonly SourceTable[], signal: AbortSignal): Promise<Position> {
+    const known = await this.#keeper.known()
+    if (known !== null) return this.#knownOrigin(known, tables, signal)
     const { position, walsender } = await this.#makeOrigin(tables, signal)
     await walsender.end()
     return position
+  }
+
+  /** The slot that was made before, with more tables: it is never made anew. */
+  async #knownOrigin({ slot }: Origin, tables: readonly SourceTable[], signal: AbortSignal): Promise<Position> {
+    const { confirmed } = await slotState(await this.#sql(signal), slot)
+    if (confirmed === null) throw new TailraceError('HISTORY_LOST', `replication slot ${slot} does not exist any more`, { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
+    await this.#publishMore(tables, signal)
+    return this.#position(confirmed, signal)
   }
 
   async *stream(request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamBatch, void, undefined> {
