@@ -69,6 +69,9 @@ function nearHint(text: string, values: readonly string[]): string | null {
   return near === null ? null : `did you mean \`${near}\`?`
 }
 
+/** Variables of the test suite and its servers, which the command inherits from it. */
+const NOT_OURS = /^TAILRACE_(TEST|PG|CRASH|BENCH)_/
+
 /**
  * A misspelt TAILRACE_ variable would be ignored in silence. Names of connectors' options are judged with their
  * endpoint; what resembles nothing of ours is somebody else's.
@@ -76,7 +79,7 @@ function nearHint(text: string, values: readonly string[]): string | null {
 export function checkVariables(variables: Readonly<Record<string, string | undefined>>): void {
   const known = [...OWN_OPTIONS.values()].flatMap((option) => variableOf(option) ?? [])
   for (const name of Object.keys(variables)) {
-    if (!name.startsWith('TAILRACE_') || /^TAILRACE_(SOURCE|SINK)_/.test(name) || known.includes(name)) continue
+    if (!name.startsWith('TAILRACE_') || /^TAILRACE_(SOURCE|SINK)_/.test(name) || known.includes(name) || NOT_OURS.test(name)) continue
     const near = nearest(name, known)
     if (near !== null) throw usage(`the environment variable ${name} means nothing to tailrace`, didYouMean(name, [near]))
   }

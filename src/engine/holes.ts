@@ -1,5 +1,5 @@
 import { delay } from '../async/abort.ts'
-import { Op, type Slice, type StreamBatch } from '../model/batch.ts'
+import { ABSENT_VALUE, Op, type Slice, type StreamBatch } from '../model/batch.ts'
 import type { Position, View } from '../model/position.ts'
 import type { TableId } from '../model/schema.ts'
 import { pickRows, textAt } from '../model/slice-builder.ts'
@@ -35,7 +35,7 @@ export async function fenceAndFill(run: Run, slice: Slice, batch: StreamBatch, f
     // A fetched row can be moved on by a later change of the same slice, to a key that is then a hole as well.
     if (holes.length === 0) {
       await remember(run, slice, batch, fence, fetchedHere)
-      return [kept, ...filledSlices(slice, [...filled.values()])].filter((each) => each.rows > 0)
+      return [mergeFilled(kept, slice, [...filled.values()])].filter((each) => each.rows > 0)
     }
     if (holes.some((row) => filled.has(row))) await delay(LOOK_AGAIN_MILLIS, signal)
     signal.throwIfAborted()
@@ -43,9 +43,17 @@ export async function fenceAndFill(run: Run, slice: Slice, batch: StreamBatch, f
   }
 }
 
-async function fetchHoles(run: Run, slice: Slice, holes: readonly number[], fence: TableFence, fences: Map<string, KeyFence[]>, signal: AbortSignal): Promise<Filled[]> {
+async function fetchHoles(
+  run: Run,
+  slice: Slice,
+  holes: readonly number[],
+  fence: TableFence,
+  fences: Map<string, KeyFence[]>,
+  signal: AbortSignal,
+): Promise<Filled[]> {
   const table = run.tables.get(slice.schema.id)
-  if (run.source.fetch === undefined || table === undefined) throw new TailraceError('BUG', `${slice.schema.id} has a row that must be fetched and the source cannot`)
+  if (run.source.fetch === undefined || table === undefined)
+    throw new TailraceError('BUG', `${slice.schema.id} has a row that must be fetched and the source cannot`)
   const keys = holes.map((row) => keyOf(slice, row))
   const fetched = await run.source.fetch(table.source, keys, signal)
   if (run.source.comparePositions?.(fetched.viewEnd, fence.end) === 1) fence.end = fetched.viewEnd
@@ -62,16 +70,66 @@ function keyOf(slice: Slice, row: number): string[] {
   return slice.schema.key.map((column) => textAt(slice, row, column) ?? '')
 }
 
-/** One slice per row: holes are few, and each has its own place in the order. */
-function filledSlices(slice: Slice, filled: readonly Filled[]): Slice[] {
-  return filled.flatMap(({ row, slice: fetched, index }) => {
+/** One slice again, for a sink applies slices one after the other: fetched rows stand where their holes were. */
+function mergeFilled(kept: Slice, slice: Slice, filled: readonly Filled[]): Slice {
+  const fetched = filled.flatMap(({ row, slice: from, index }) => {
     if (index === null) return []
-    const one = pickRows(fetched, [index], [Op.insert])
+    const one = pickRows(from, [index], [Op.insert])
     one.order[0] = slice.order[row] ?? 0
     one.transactions[0] = slice.transactions[row] ?? 0
     one.places.set(slice.places.subarray(row * 2, row * 2 + 2))
     return [one]
   })
+  return fetched.length === 0 ? kept : joinSlices([kept, ...fetched])
+}
+
+/** Rows of slices of one table as one slice, by `order`. */
+function joinSlices(slices: readonly Slice[]): Slice {
+  const columns = slices[0]!.schema.columns.length
+  const buffers = [...new Set(slices.map((each) => each.bytes))]
+  const offsets = new Map<Buffer, number>()
+  let length = 0
+  for (const buffer of buffers) {
+    offsets.set(buffer, length)
+    length += buffer.length
+  }
+  const places = slices
+    .flatMap((each) => Array.from({ length: each.rows }, (_, row) => ({ each, row })))
+    .toSorted((a, b) => a.each.order[a.row]! - b.each.order[b.row]!)
+  const withOld = slices.some((each) => each.oldKinds !== null)
+  const count = places.length
+  const joined = {
+    schema: slices[0]!.schema,
+    bytes: Buffer.concat(buffers),
+    rows: count,
+    ops: new Uint8Array(count),
+    starts: new Int32Array(count * columns),
+    lengths: new Int32Array(count * columns),
+    oldKinds: withOld ? new Uint8Array(count) : null,
+    oldStarts: new Int32Array(withOld ? count * columns : 0),
+    oldLengths: new Int32Array(withOld ? count * columns : 0).fill(ABSENT_VALUE),
+    order: new Int32Array(count),
+    transactions: new Int32Array(count),
+    places: new Uint32Array(count * 2),
+  }
+  places.forEach(({ each, row }, to) => copyRow(each, row, joined, to, offsets.get(each.bytes) ?? 0))
+  return joined
+}
+
+function copyRow(from: Slice, row: number, to: Slice, at: number, offset: number): void {
+  const columns = from.schema.columns.length
+  to.ops[at] = from.ops[row]!
+  to.order[at] = from.order[row]!
+  to.transactions[at] = from.transactions[row]!
+  to.places.set(from.places.subarray(row * 2, row * 2 + 2), at * 2)
+  for (let column = 0; column < columns; column++) {
+    to.starts[at * columns + column] = from.starts[row * columns + column]! + offset
+    to.lengths[at * columns + column] = from.lengths[row * columns + column]!
+    if (from.oldKinds === null) continue
+    to.oldStarts[at * columns + column] = from.oldStarts[row * columns + column]! + offset
+    to.oldLengths[at * columns + column] = from.oldLengths[row * columns + column]!
+  }
+  if (from.oldKinds !== null && to.oldKinds !== null) to.oldKinds[at] = from.oldKinds[row]!
 }
 
 // The fences of fetched keys, in the store: a run that dies before the table has passed them must know them again, or it
@@ -91,12 +149,19 @@ async function countOf(run: Run, table: TableId): Promise<number> {
   return Number((await run.state.memory.get(countKey(table))) ?? 0)
 }
 
-async function remember(run: Run, slice: Slice, batch: StreamBatch, fence: TableFence, fetched: ReadonlyMap<string, readonly KeyFence[]>): Promise<void> {
+async function remember(
+  run: Run,
+  slice: Slice,
+  batch: StreamBatch,
+  fence: TableFence,
+  fetched: ReadonlyMap<string, readonly KeyFence[]>,
+): Promise<void> {
   const byView = new Map<View, [string, Position][]>()
   for (const [key, fences] of fetched) {
     for (const { row, view } of fences) {
       const commit = batch.transactions[slice.transactions[row] ?? 0]?.position
-      if (commit === undefined) throw new TailraceError('BUG', `a row of ${slice.schema.id} names a transaction that its batch does not hold`)
+      if (commit === undefined)
+        throw new TailraceError('BUG', `a row of ${slice.schema.id} names a transaction that its batch does not hold`)
       byView.set(view, [...(byView.get(view) ?? []), [key, commit]])
     }
     const last = fences.reduce((newest, each) => (each.row >= newest.row ? each : newest))

@@ -70,9 +70,26 @@ async function work(run: Run, state: PipelineState): Promise<void> {
     await retrying(run, signal, () => copyPending(run, signal))
     if (run.environment.drain.aborted) return
     const end = await runStream(run, signal)
-    if (end.kind === 'done' || end.kind === 'drained') return
     await recover(run, signal)
+    if (end.kind === 'done' || end.kind === 'drained') return refreshSequences(run, signal)
     if (!(await turn(run, state, end, signal))) return
+  }
+}
+
+/**
+ * Sequences move on with the rows but are in no change log: they are set again where a run ends, so that the copy can take
+ * inserts of its own.
+ */
+async function refreshSequences(run: Run, signal: AbortSignal): Promise<void> {
+  const tables = run.live.filter((table) => table.state === 'streaming' && table.source.schema.sequences.length > 0)
+  if (run.sink.seal === undefined || tables.length === 0) return
+  try {
+    const found = new Map((await run.source.discover(run.options.selection, signal)).map((table) => [table.id, table.schema.sequences]))
+    for (const table of tables) table.source = { ...table.source, schema: { ...table.source.schema, sequences: found.get(table.id) ?? [] } }
+    await seal(run, tables, signal)
+  } catch (error) {
+    const { message } = asTailraceError(error)
+    run.note({ severity: 'warning', code: 'SINK_FAILED', message: `the sequences of the target could not be set: ${message}` })
   }
 }
 
@@ -89,6 +106,8 @@ async function takeOver(run: Run, signal: AbortSignal): Promise<void> {
     throw new TailraceError('HISTORY_LOST', 'the target no longer holds the checkpoint of this pipeline: it was restored, emptied or made anew', { hint: `tailrace reset ${run.identity.name} starts over` })
   }
   if (position !== null) run.checkpointer.rewind(position)
+  // The run that made the origin died between storing it here and there.
+  else if (known !== null) await checkpoints.store(known, signal)
 }
 
 /** A bounded copy is of one view: whatever an earlier, interrupted or finished one left is copied anew. */

@@ -43,7 +43,7 @@ export async function planPipeline(options: PipelineOptions, environment: Enviro
     source: identity.sourceLabel,
     sink: identity.sinkLabel,
     guarantee: guaranteeOf(capabilities),
-    format: chooseFormat({ options, capabilities }),
+    format: chooseFormat(options, capabilities.formats),
     // What may not be read, or not as it is, cannot be cut into chunks either: the problems are the answer.
     tables: await planTables(options, source, sink, tables, ok, signal),
     upstream: options.mode.kind === 'copy' ? [] : upstreamPlan(source),

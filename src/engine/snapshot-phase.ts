@@ -1,4 +1,5 @@
 import type { SnapshotFormat, SnapshotFrame } from '../model/batch.ts'
+import type { TableId } from '../model/schema.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import type { Loader } from '../sdk/sink.ts'
 import type { Chunk, Snapshot } from '../sdk/source.ts'
@@ -6,6 +7,7 @@ import type { ChunkRecord } from '../state/store.ts'
 import { zeroCounters } from './counters.ts'
 import { forgetHoles } from './holes.ts'
 import { transition } from './machine.ts'
+import type { PipelineOptions } from './options.ts'
 import type { Run } from './run.ts'
 import { sinkTable, type PipelineTable } from './tables.ts'
 import { isRowError, loadWithoutPoison } from './isolate.ts'
@@ -36,13 +38,14 @@ export async function runSnapshot(run: Run, mode: SnapshotMode, signal: AbortSig
   run.doing = null
   const copied = (table: PipelineTable): Promise<void> => finishTable(run, table, snapshot, mode)
   for (const table of tables) await copied(table)
-  await workThrough(run, { snapshot, jobs, view, copied }, signal)
+  await workThrough(run, { snapshot, jobs, view, formats: await chooseFormats(run, tables, signal), copied }, signal)
 }
 
 interface Work {
   readonly snapshot: Snapshot
   readonly jobs: readonly Job[]
   readonly view: number
+  readonly formats: ReadonlyMap<TableId, SnapshotFormat>
   /** Called after each chunk: a table is done as soon as its last one is. */
   copied(table: PipelineTable): Promise<void>
 }
@@ -115,16 +118,15 @@ async function emptyTarget(run: Run, table: PipelineTable, signal: AbortSignal):
   run.tally.load(table.id, zeroCounters())
 }
 
-async function workThrough(run: Run, { snapshot, jobs, view, copied }: Work, signal: AbortSignal): Promise<void> {
+async function workThrough(run: Run, { snapshot, jobs, view, formats, copied }: Work, signal: AbortSignal): Promise<void> {
   const failed = new AbortController()
   const all = AbortSignal.any([signal, failed.signal])
-  const format = chooseFormat(run)
   const queue = jobs.toSorted((a, b) => b.chunk.bytes - a.chunk.bytes)
   const workers = Math.max(1, Math.min(run.options.workers, run.capabilities.parallelLoads, queue.length))
   const work = async (): Promise<void> => {
     for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
       if (run.environment.drain.aborted) return
-      await copyChunk(run, snapshot, job, view, format, all)
+      await copyChunk(run, snapshot, job, view, formats.get(job.table.id) ?? 'rows', all)
       await copied(job.table)
     }
   }
@@ -144,11 +146,17 @@ function isAbort(error: unknown): boolean {
   return (error instanceof TailraceError && error.code === 'ABORTED') || (error instanceof Error && error.name === 'AbortError')
 }
 
+async function chooseFormats(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<Map<TableId, SnapshotFormat>> {
+  const formats = new Map<TableId, SnapshotFormat>()
+  for (const table of tables) formats.set(table.id, chooseFormat(run.options, (await run.sink.formats?.(sinkTable(table), signal)) ?? run.capabilities.formats))
+  return formats
+}
+
 /** The cheapest format that both sides have; a transform needs rows. */
-export function chooseFormat(run: Pick<Run, 'options' | 'capabilities'>): SnapshotFormat {
-  if (run.options.transform !== null) return 'rows'
-  const offered = run.options.source.connector.source?.capabilities.formats ?? ['rows']
-  return run.capabilities.formats.find((format) => offered.includes(format)) ?? 'rows'
+export function chooseFormat(options: PipelineOptions, loadable: readonly SnapshotFormat[]): SnapshotFormat {
+  if (options.transform !== null) return 'rows'
+  const offered = options.source.connector.source?.capabilities.formats ?? ['rows']
+  return loadable.find((format) => offered.includes(format)) ?? 'rows'
 }
 
 async function copyChunk(run: Run, snapshot: Snapshot, job: Job, view: number, format: SnapshotFormat, signal: AbortSignal): Promise<void> {

@@ -40,11 +40,21 @@ type StopAt = { readonly position: Position | null; readonly time: number | null
 
 async function stopAt(run: Run, mode: Mode, signal: AbortSignal): Promise<StopAt> {
   if (mode.kind !== 'until') return { position: null, time: null }
-  if (mode.until === 'caught-up') return { position: (await run.source.head?.(signal)) ?? null, time: null }
+  if (mode.until === 'caught-up') return { position: await caughtUpAt(run, signal), time: null }
   if ('time' in mode.until) return { position: null, time: mode.until.time }
   const position = (await run.source.parsePosition?.(mode.until.position, signal)) ?? null
   if (position === null) throw new TailraceError('USAGE', `${JSON.stringify(mode.until.position)} is no position of this source`, { hint: '--until caught-up, a position such as 0/16B3748, or a time such as 2026-01-31T12:00:00Z', path: 'until' })
   return { position, time: null }
+}
+
+/** A saved position past the end of the log is no sign of being caught up: the source was restored (TRAPS 19). */
+async function caughtUpAt(run: Run, signal: AbortSignal): Promise<Position | null> {
+  const head = (await run.source.head?.(signal)) ?? null
+  const from = run.checkpointer.position
+  if (head !== null && from !== null && run.source.comparePositions?.(from, head) === 1) {
+    throw new TailraceError('HISTORY_LOST', `the saved position ${from} lies past the end of the source's log at ${head}: the source was restored or lost data`, { hint: `tailrace reset ${run.identity.name} starts over` })
+  }
+  return head
 }
 
 /** One connection's worth of stream. */

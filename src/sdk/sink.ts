@@ -78,6 +78,8 @@ export interface Sink extends AsyncDisposable {
   applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options?: { readonly replace?: boolean }): Promise<void>
   /** Empties the target table: before a snapshot under rule T, `--if-exists truncate`. Durable when resolved. */
   clear(table: SinkTable, signal: AbortSignal): Promise<void>
+  /** The formats in which this table can be loaded, best first, where that depends on its types; after `applySchema`. */
+  formats?(table: SinkTable, signal: AbortSignal): Promise<readonly SnapshotFormat[]>
   /** Starts to load one chunk of a snapshot. */
   load(request: LoadRequest, signal: AbortSignal): Promise<Loader>
   /** After the snapshot, and the stream past its newest view (TRAPS 4e): indexes, constraints, sequences. Idempotent. */

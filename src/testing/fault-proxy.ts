@@ -77,7 +77,7 @@ class Proxy implements FaultProxy {
   }
 
   resetAll(): void {
-    for (const pair of [...this.#pairs]) this.#reset(pair)
+    for (const pair of this.#pairs) this.#reset(pair)
   }
 
   halfOpen(): void {

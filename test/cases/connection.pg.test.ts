@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { startFaultProxy } from '../../src/testing/fault-proxy.ts'
-import { HOLDING_TRANSFORM, logEnd, lsnOf, onePipeline, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
+import { HOLDING_TRANSFORM, logEnd, lsnOf, onePipeline, targetValue, type OnePipeline } from '../kit/one-pipeline.ts'
 import { createHardTables, HARD_TABLES, slots } from '../kit/source-database.ts'
 import { startWriteLoad } from '../kit/write-load.ts'
 import { chunksDone, type Cli } from '../kit/run-cli.ts'
@@ -62,10 +62,7 @@ test('CASE 7: a connection that is half open is noticed and made anew', async ()
   await using cli = await p.follow(['--source.silence-timeout', '2'], { sourceUri })
   proxy.halfOpen()
   await p.source.query(`INSERT INTO t VALUES (2, 'b')`)
-  await cli.until('the row over a new connection', async () => {
-    await untilTarget(p.targetFile, 'SELECT count(*) FROM t', 2)
-    return true
-  })
+  await cli.until('the row over a new connection', () => targetValue(p.targetFile, 'SELECT count(*) FROM t') === 2)
   cli.interrupt()
   assert.equal((await cli.ended()).code, 0, cli.stderr)
   await p.equal('t')

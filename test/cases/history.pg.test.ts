@@ -44,7 +44,9 @@ function copyState(p: OnePipeline, to: string): void {
 
 test('CASE 9: two runners with two state files on one target: the older is fenced, no row is lost or doubled', async () => {
   await using p = await onePipeline()
-  await p.source.query(`CREATE TABLE t (n integer, v text); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t SELECT i, 'v' FROM generate_series(1, 100) i`)
+  await p.source.query(
+    `CREATE TABLE t (n integer, v text); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t SELECT i, 'v' FROM generate_series(1, 100) i`,
+  )
   await using older = await p.follow(['--json'])
   const state = p.folder.join('other-state.db')
   copyState(p, state)
@@ -162,7 +164,9 @@ test('CASE 12: a sink that fails gives exit ≠ 0 (dsync prints "exited successf
 
 test('CASE 12: a chunk that fails gives exit ≠ 0 and an incomplete copy is not called done', async () => {
   await using p = await onePipeline()
-  await p.source.query(`CREATE TABLE t (id integer PRIMARY KEY, n integer); INSERT INTO t SELECT i, CASE WHEN i = 900 THEN 0 ELSE i END FROM generate_series(1, 1000) i`)
+  await p.source.query(
+    `CREATE TABLE t (id integer PRIMARY KEY, n integer); INSERT INTO t SELECT i, CASE WHEN i = 900 THEN 0 ELSE i END FROM generate_series(1, 1000) i`,
+  )
   await using cli = p.sync(['--where', 't=100 / n > -1', '--json'])
   const ended = await cli.ended()
   assert.equal(ended.code, 1, ended.stderr)
@@ -174,7 +178,10 @@ test('CASE 12: a chunk that fails gives exit ≠ 0 and an incomplete copy is not
 test('CASE 12: a transform that throws gives exit 1', async () => {
   await using p = await onePipeline()
   await simpleTable(p)
-  writeFileSync(p.folder.join('throws.ts'), `export const transform = (change) => { if (change.after?.id === 50) throw new Error('no'); return change }`)
+  writeFileSync(
+    p.folder.join('throws.ts'),
+    `export const transform = (change) => { if (change.after?.id === 50) throw new Error('no'); return change }`,
+  )
   await using cli = p.sync(['--transform', 'throws.ts', '--json'])
   const ended = await cli.ended()
   assert.equal(ended.code, 1, ended.stderr)

@@ -8,7 +8,9 @@ import { createHardTables, HARD_TABLES, slots } from '../kit/source-database.ts'
 import { until } from '../kit/until.ts'
 
 async function simpleTable(p: OnePipeline, rows = 100): Promise<void> {
-  await p.source.query(`CREATE TABLE t (id integer PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, ${rows}) i; ANALYZE t`)
+  await p.source.query(
+    `CREATE TABLE t (id integer PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, ${rows}) i; ANALYZE t`,
+  )
 }
 
 for (const how of ['stopped', 'killed'] as const) {
@@ -90,7 +92,9 @@ test('CASE 4: rows of one COPY share an LSN, transactions hold logical messages;
   for (let round = 0; round < 3; round++) {
     await using cli = round === 0 ? await p.follow(args) : p.sync(['--follow', ...args])
     const before = p.state().position
-    await p.source.query(`BEGIN; SELECT pg_logical_emit_message(true, 'app', 'inside'); INSERT INTO log SELECT n, 'bulk ${round}' FROM source_rows; SELECT pg_logical_emit_message(false, 'app', 'not transactional'); INSERT INTO log VALUES (0, 'last'); COMMIT`)
+    await p.source.query(
+      `BEGIN; SELECT pg_logical_emit_message(true, 'app', 'inside'); INSERT INTO log SELECT n, 'bulk ${round}' FROM source_rows; SELECT pg_logical_emit_message(false, 'app', 'not transactional'); INSERT INTO log VALUES (0, 'last'); COMMIT`,
+    )
     await p.source.query(`SELECT pg_logical_emit_message(true, 'app', 'alone')`)
     await cli.until('a newer position', () => p.state().position !== before)
     await cli.kill()

@@ -65,7 +65,9 @@ for (const seed of [1, 2, 3]) {
     ]) {
       for (let i = 1; i <= 5; i++) {
         const [from, to] = [(a ?? 0) * 100 + i * 1000, (b ?? 0) * 100 + i * 1000 + 7]
-        await session.query(`BEGIN; UPDATE orders SET id = ${to} WHERE id = ${from}; UPDATE orders SET n = n + 1 WHERE id = ${to}; UPDATE orders SET id = ${to + 1} WHERE id = ${to}; COMMIT`)
+        await session.query(
+          `BEGIN; UPDATE orders SET id = ${to} WHERE id = ${from}; UPDATE orders SET n = n + 1 WHERE id = ${to}; UPDATE orders SET id = ${to + 1} WHERE id = ${to}; COMMIT`,
+        )
         if (i % 2 === 0) await session.query(`DELETE FROM orders WHERE id = ${to + 1}`)
         if (i % 3 === 0) await session.query(`INSERT INTO orders (id, n) VALUES (${to}, 3)`)
       }
@@ -107,7 +109,9 @@ test('TRAP 5: until the stream has passed the newest view a table is converging,
 
 test('TRAP 7: a table cannot be rewritten between the making of the slot and its reading', async () => {
   await using p = await onePipeline()
-  await p.source.query(`CREATE TABLE t (id integer PRIMARY KEY, n integer); INSERT INTO t SELECT i, i FROM generate_series(1, 1000) i; CREATE TABLE other (i integer)`)
+  await p.source.query(
+    `CREATE TABLE t (id integer PRIMARY KEY, n integer); INSERT INTO t SELECT i, i FROM generate_series(1, 1000) i; CREATE TABLE other (i integer)`,
+  )
   const blocker = await p.source.session()
   await blocker.query('BEGIN; INSERT INTO other VALUES (1)')
   await using cli = p.sync(['--follow', '--tables', 't'])
@@ -142,7 +146,10 @@ test('TRAP 8: columns change between their discovery and the lock: the run stops
   const ddl = await p.source.session()
   await ddl.query('BEGIN; ALTER TABLE t ADD w integer DEFAULT 5, DROP v')
   await using cli = p.sync(['--until', 'caught-up'])
-  await cli.until('the lock waited for', async () => (await p.source.query(`SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessShareLock'`)).length > 0)
+  await cli.until(
+    'the lock waited for',
+    async () => (await p.source.query(`SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessShareLock'`)).length > 0,
+  )
   await ddl.query('COMMIT')
   const { code } = await cli.ended()
   if (code !== 0) await p.catchUp()
@@ -172,9 +179,13 @@ test('TRAP 9: an open transaction elsewhere makes the slot wait; Ctrl-C ends the
 test('TRAP 10: the role’s own timeouts do not kill the snapshot', async () => {
   await using p = await onePipeline()
   await createHardTables(p.source, { rows: 10_000 })
-  await p.source.query(`CREATE ROLE hasty SUPERUSER LOGIN; ALTER ROLE hasty SET idle_in_transaction_session_timeout = '200ms'; ALTER ROLE hasty SET statement_timeout = '300ms'; ALTER ROLE hasty SET idle_session_timeout = '200ms'; ALTER ROLE hasty SET lock_timeout = '1ms'`)
+  await p.source.query(
+    `CREATE ROLE hasty SUPERUSER LOGIN; ALTER ROLE hasty SET idle_in_transaction_session_timeout = '200ms'; ALTER ROLE hasty SET statement_timeout = '300ms'; ALTER ROLE hasty SET idle_session_timeout = '200ms'; ALTER ROLE hasty SET lock_timeout = '1ms'`,
+  )
   writeFileSync(p.folder.join('hold.ts'), HOLDING_TRANSFORM)
-  await using cli = p.sync(['--follow', '--transform', 'hold.ts', ...SMALL_CHUNKS], { sourceUri: p.source.server.uri('postgres', { user: 'hasty' }) })
+  await using cli = p.sync(['--follow', '--transform', 'hold.ts', ...SMALL_CHUNKS], {
+    sourceUri: p.source.server.uri('postgres', { user: 'hasty' }),
+  })
   await cli.until('some chunks', () => chunksDone(p.stateFile).done > 2)
   writeFileSync(p.folder.join('hold'), '')
   const heldAt = Date.now()

@@ -21,7 +21,11 @@ const PAGE = 20_000
 const NULL = '∅'
 
 /** Compares every row; neither side may be written meanwhile. Fails with the first rows that differ. */
-export async function assertEqual(source: SourceDatabase, target: Target, tables: readonly string[]): Promise<Readonly<Record<string, number>>> {
+export async function assertEqual(
+  source: SourceDatabase,
+  target: Target,
+  tables: readonly string[],
+): Promise<Readonly<Record<string, number>>> {
   const counts: Record<string, number> = {}
   for (const table of tables) counts[table] = await compareTable(source, target, table)
   return counts
@@ -49,7 +53,9 @@ async function compareTable(source: SourceDatabase, target: Target, table: strin
   if (left.size === 0 && more === 0) return rows
   const show = (list: readonly string[]): string => list.map((row) => `\n    ${row.slice(0, 300)}`).join('')
   const missing = [...left.values()].reduce((sum, count) => sum + count, 0)
-  throw new Error(`${table} differs: of ${rows} rows ${missing} are missing in ${target.kind}:${show([...left.keys()].slice(0, 3))}\n  and ${more} are there that should not be:${show(unexpected)}`)
+  throw new Error(
+    `${table} differs: of ${rows} rows ${missing} are missing in ${target.kind}:${show([...left.keys()].slice(0, 3))}\n  and ${more} are there that should not be:${show(unexpected)}`,
+  )
 }
 
 async function columnsOf(source: SourceDatabase, table: string): Promise<SourceColumn[]> {
@@ -70,7 +76,9 @@ async function* sourceRows(source: SourceDatabase, table: string, columns: reado
 
 async function* postgresRows(client: pg.Client, table: string, columns: readonly SourceColumn[]): AsyncGenerator<readonly string[]> {
   const names = columns.map((column) => `"${column.name}"::text`).join(', ')
-  await client.query(`SET timezone = 'UTC'; SET bytea_output = hex; SET extra_float_digits = 1; SET datestyle = ISO; BEGIN; DECLARE all_rows NO SCROLL CURSOR FOR SELECT ${names} FROM ${table}`)
+  await client.query(
+    `SET timezone = 'UTC'; SET bytea_output = hex; SET extra_float_digits = 1; SET datestyle = ISO; BEGIN; DECLARE all_rows NO SCROLL CURSOR FOR SELECT ${names} FROM ${table}`,
+  )
   for (;;) {
     const { rows } = await client.query<(string | null)[]>({ text: `FETCH ${PAGE} FROM all_rows`, rowMode: 'array' })
     if (rows.length === 0) break
@@ -113,7 +121,12 @@ export function sqliteTarget(file: string): Target {
         statement.setReadBigInts(true)
         let page: string[] = []
         for (const row of statement.iterate()) {
-          page.push(canonicalRow(columns.map((column) => row[column.name]), columns))
+          page.push(
+            canonicalRow(
+              columns.map((column) => row[column.name]),
+              columns,
+            ),
+          )
           if (page.length < PAGE) continue
           yield page
           page = []
@@ -135,7 +148,9 @@ export function duckdbTarget(file: string): Target {
       const connection = await instance.connect()
       try {
         await connection.run(`SET TimeZone = 'UTC'`)
-        const names = columns.map(({ name, type }) => (type === 'bytea' ? `'\\x' || lower(hex("${name}"))` : `CAST("${name}" AS VARCHAR)`)).join(', ')
+        const names = columns
+          .map(({ name, type }) => (type === 'bytea' ? `'\\x' || lower(hex("${name}"))` : `CAST("${name}" AS VARCHAR)`))
+          .join(', ')
         const result = await connection.stream(`SELECT ${names} FROM public."${table}"`)
         for (;;) {
           const chunk = await result.fetchChunk()

@@ -50,7 +50,9 @@ export async function onePipeline(settings: Readonly<Record<string, string | num
       const cli = sync(['--follow', ...args], options)
       await cli.until('every table streaming', async () => {
         const tables = [...(readState(stateFile)?.tables.values() ?? [])]
-        return tables.length > 0 && tables.every((table) => table.state === 'streaming') && (await slots(source)).some((slot) => slot.active)
+        return (
+          tables.length > 0 && tables.every((table) => table.state === 'streaming') && (await slots(source)).some((slot) => slot.active)
+        )
       })
       return cli
     },

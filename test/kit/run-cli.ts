@@ -121,7 +121,15 @@ export function readState(file: string): StateView | null {
 function chunkOf(row: Record<string, unknown>): LedgerChunk {
   const { range } = JSON.parse(String(row['chunk'])) as { range: { kind: string; from?: unknown; to?: unknown } }
   const bound = (value: unknown): string | null => (value === null || value === undefined ? null : String(value))
-  return { table: String(row['table_id']), id: Number(row['id']), kind: range.kind, from: bound(range.from), to: bound(range.to), done: row['done'] === 1, view: row['view'] as number | null }
+  return {
+    table: String(row['table_id']),
+    id: Number(row['id']),
+    kind: range.kind,
+    from: bound(range.from),
+    to: bound(range.to),
+    done: row['done'] === 1,
+    view: row['view'] as number | null,
+  }
 }
 
 /** How many chunks the ledger calls done, cheap enough to be asked all the time. */

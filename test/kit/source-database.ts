@@ -81,7 +81,9 @@ export async function createHardTables(source: SourceDatabase, { rows, bodyBytes
     [Math.ceil(rows / 20), bodyBytes],
   )
   await source.query(`INSERT INTO pairs SELECT i % 50, 'b' || i, i FROM generate_series(1, $1::int) i`, [Math.ceil(rows / 40)])
-  await source.query(`INSERT INTO notes SELECT i % 100, 'word ' || i % 10 FROM generate_series(1, $1::int) i`, [Math.min(1000, Math.ceil(rows / 40))])
+  await source.query(`INSERT INTO notes SELECT i % 100, 'word ' || i % 10 FROM generate_series(1, $1::int) i`, [
+    Math.min(1000, Math.ceil(rows / 40)),
+  ])
   await source.query('ANALYZE orders; ANALYZE people; ANALYZE pairs; ANALYZE notes')
 }
 
@@ -94,5 +96,7 @@ export interface SlotRow {
 }
 
 export async function slots(source: SourceDatabase): Promise<SlotRow[]> {
-  return source.query<SlotRow & pg.QueryResultRow>('SELECT slot_name, active, active_pid, confirmed_flush_lsn::text, wal_status FROM pg_replication_slots ORDER BY 1')
+  return source.query<SlotRow & pg.QueryResultRow>(
+    'SELECT slot_name, active, active_pid, confirmed_flush_lsn::text, wal_status FROM pg_replication_slots ORDER BY 1',
+  )
 }

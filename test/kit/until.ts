@@ -9,13 +9,18 @@ export interface UntilOptions {
 }
 
 /** Polls until the condition gives something else than false, null or undefined; fails loudly at the deadline. */
-export async function until<T>(what: string, condition: () => T | Promise<T>, options: UntilOptions = {}): Promise<Exclude<T, false | null | undefined>> {
+export async function until<T>(
+  what: string,
+  condition: () => T | Promise<T>,
+  options: UntilOptions = {},
+): Promise<Exclude<T, false | null | undefined>> {
   const seconds = options.seconds ?? 60
   const deadline = performance.now() + seconds * 1000
   for (;;) {
     const result = await condition()
     if (result !== false && result !== null && result !== undefined) return result as Exclude<T, false | null | undefined>
-    if (performance.now() > deadline) throw new Error(`Not within ${seconds} s: ${what}.${options.detail === undefined ? '' : `\n${options.detail()}`}`)
+    if (performance.now() > deadline)
+      throw new Error(`Not within ${seconds} s: ${what}.${options.detail === undefined ? '' : `\n${options.detail()}`}`)
     await sleep(LOOK_MILLIS)
   }
 }

@@ -22,16 +22,16 @@ export interface LoadOptions {
 /** Changes all hard tables from this process, over a session of its own, until stopped. */
 export async function startWriteLoad(source: SourceDatabase, options: LoadOptions): Promise<WriteLoad> {
   const writer = new Writer(await source.session(), options)
-  let stopped = false
+  const state = { stopped: false }
   const rate = options.transactionsPerSecond ?? 150
   const run = async (): Promise<void> => {
     const started = performance.now()
-    for (let i = 0; !stopped; i++) {
+    for (let i = 0; !state.stopped; i++) {
       try {
         await writer.transaction()
       } catch (error) {
         if (options.survives !== true) throw error
-        await reconnect(source, writer, () => stopped)
+        await reconnect(source, writer, () => state.stopped)
       }
       const ahead = (i * 1000) / rate - (performance.now() - started)
       if (ahead > 0) await new Promise((resolve) => setTimeout(resolve, ahead))
@@ -40,7 +40,7 @@ export async function startWriteLoad(source: SourceDatabase, options: LoadOption
   const done = run()
   done.catch(() => undefined)
   const stop = async (): Promise<void> => {
-    stopped = true
+    state.stopped = true
     await done
     await writer.client.end()
   }
@@ -116,7 +116,10 @@ export class Writer {
     const dice = this.#random.next()
     if (dice < 0.2) return this.#insert()
     if (dice < 0.5) return this.#run(`UPDATE orders SET n = n + 1, label = coalesce(label, '') || '.' WHERE id = ANY ($1)`, [this.#ids(40)])
-    if (dice < 0.55) return this.#run(`UPDATE orders SET body = rpad(md5(n::text), 3000, md5(id::text)), amount = amount + 0.000001 WHERE id = ANY ($1)`, [this.#ids(3)])
+    if (dice < 0.55)
+      return this.#run(`UPDATE orders SET body = rpad(md5(n::text), 3000, md5(id::text)), amount = amount + 0.000001 WHERE id = ANY ($1)`, [
+        this.#ids(3),
+      ])
     if (dice < 0.65) return this.#run('DELETE FROM orders WHERE id = ANY ($1)', [this.#ids(5)])
     if (dice < 0.75) return this.#move()
     if (dice < 0.8) return this.#swap()
@@ -143,7 +146,8 @@ export class Writer {
       if (this.#random.next() < 0.5) await this.#run('DELETE FROM orders WHERE id = $1', [to])
       await this.#run('UPDATE orders SET id = $2, n = n + 1 WHERE id = $1 AND NOT EXISTS (SELECT FROM orders WHERE id = $2)', [from, to])
       if (this.#random.next() < 0.3) await this.#run('UPDATE orders SET n = n + 1 WHERE id = $1', [to])
-      if (this.#random.next() < 0.2) await this.#run('UPDATE orders SET id = $2 WHERE id = $1 AND NOT EXISTS (SELECT FROM orders WHERE id = $2)', [to, to + 3])
+      if (this.#random.next() < 0.2)
+        await this.#run('UPDATE orders SET id = $2 WHERE id = $1 AND NOT EXISTS (SELECT FROM orders WHERE id = $2)', [to, to + 3])
     }
   }
 
@@ -159,10 +163,14 @@ export class Writer {
     const people = this.#random.numbers(5, 1, Math.ceil(this.#rows / 20))
     await this.#run('UPDATE people SET n = n + 1 WHERE id = ANY (SELECT md5(i::text)::uuid FROM unnest($1::int[]) i)', [people])
     if (this.#random.next() < 0.3) await this.#run('DELETE FROM people WHERE id = md5($1::text)::uuid', [people[0]])
-    if (this.#random.next() < 0.3) await this.#run(`UPDATE people SET id = md5('x' || id)::uuid WHERE id = md5($1::text)::uuid`, [people[1]])
+    if (this.#random.next() < 0.3)
+      await this.#run(`UPDATE people SET id = md5('x' || id)::uuid WHERE id = md5($1::text)::uuid`, [people[1]])
     const b = this.#random.between(1, Math.ceil(this.#rows / 40))
     await this.#run(`UPDATE pairs SET a = a + 100, n = n + 1 WHERE b = 'b' || $1::int`, [b])
-    await this.#run(`INSERT INTO pairs VALUES ($1, 'c' || $2::int, 1) ON CONFLICT (a, b) DO UPDATE SET n = pairs.n + 1`, [this.#random.between(1, 50), b])
+    await this.#run(`INSERT INTO pairs VALUES ($1, 'c' || $2::int, 1) ON CONFLICT (a, b) DO UPDATE SET n = pairs.n + 1`, [
+      this.#random.between(1, 50),
+      b,
+    ])
   }
 
   async #notes(): Promise<void> {

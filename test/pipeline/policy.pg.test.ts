@@ -116,6 +116,22 @@ cases('CASE 31: what to do about schema changes', () => {
     assert.equal((await running.stop()).ok, true)
   })
 
+  pipelineCase(() => bench, 'CASE 26: an enum gets a label, and a label is renamed', { setup: "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, a mood, b mood[]); INSERT INTO t VALUES (1, 'sad', '{sad,ok}')" }, async (world) => {
+    const running = await world.follow()
+    await world.source.run("ALTER TYPE mood ADD VALUE 'happy' BEFORE 'ok'")
+    await running.reaches(() => running.probe.barriers.length > 0, 'the new label is seen')
+    await world.source.run("INSERT INTO t VALUES (2, 'happy', '{happy,NULL}')")
+    await running.caughtUp()
+    await world.same(['t'])
+    const { loads } = running.probe
+    await world.source.run("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
+    await running.reaches(() => running.probe.loads > loads, 'old rows say something else now: a new reading')
+    await world.source.run("INSERT INTO t VALUES (3, 'blue', NULL)")
+    await running.caughtUp()
+    await world.same(['t'])
+    assert.equal((await running.stop()).ok, true)
+  })
+
   pipelineCase(() => bench, 'TRAP 46: TRUNCATE, VACUUM FULL and defaults rewrite nothing: no new reading', { setup: SETUP, sinks: FEW }, async (world) => {
     const running = await world.follow()
     const { loads } = running.probe

@@ -148,6 +148,8 @@ cases('CASE 32', () => {
             running = await world.follow()
           }
         }
+        // A change of shape is told by the next row.
+        await world.source.run('INSERT INTO t (id) VALUES (9999)')
         await running.caughtUp()
         // What is read again comes back a moment later: equal in the end is what counts.
         await running.reaches(() => running.latest?.state === 'streaming', 'streaming')

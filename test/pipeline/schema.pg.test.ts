@@ -19,6 +19,8 @@ interface Evolution {
   readonly kept?: readonly string[]
   /** Rows changed that are not in the stream: the table must be read again. */
   readonly rereads?: boolean
+  /** Nothing of it is in the change log: it is seen a moment later (policy.pg.test.ts follows it live). */
+  readonly unlogged?: boolean
 }
 
 const SETUP = `CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t SELECT i, i * 10, 'row ' || i FROM generate_series(1, 5) i`
@@ -43,7 +45,7 @@ const EVOLUTIONS: readonly Evolution[] = [
   { title: 'TRAP 47: dropped and added again, same name and type', steps: ['ALTER TABLE t DROP b; ALTER TABLE t ADD b text', "INSERT INTO t (id, a, b) VALUES (6, 60, 'new')", "UPDATE t SET a = 0 WHERE id = 1"], rereads: true },
   { title: 'TRAP 47: two columns exchange their names', setup: `CREATE TABLE t (id int PRIMARY KEY, a text, b text); INSERT INTO t SELECT i, 'a' || i, 'b' || i FROM generate_series(1, 5) i`, steps: ['ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b', "INSERT INTO t (id, a, b) VALUES (6, 'a6', 'b6')", "UPDATE t SET a = 'aa' WHERE id = 1"] },
   { title: 'CASE 31: several changes and rows in one transaction', steps: ["INSERT INTO t VALUES (6, 60, 'six'); ALTER TABLE t ADD c int; INSERT INTO t VALUES (7, 70, 'seven', 700); ALTER TABLE t DROP a; INSERT INTO t VALUES (8, 'eight', 800); ALTER TABLE t RENAME b TO bb; UPDATE t SET bb = 'x', c = 1 WHERE id = 6"], kept: ['a'] },
-  { title: 'CASE 31: enum gets a label', setup: `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, a mood, b text); INSERT INTO t VALUES (1, 'sad', 'x')`, steps: ["ALTER TYPE mood ADD VALUE 'happy'", "INSERT INTO t VALUES (2, 'happy', 'y')", "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", "INSERT INTO t VALUES (3, 'blue', 'z')"] },
+  { title: 'CASE 31: enum gets a label', setup: `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, a mood, b text); INSERT INTO t VALUES (1, 'sad', 'x')`, steps: ["ALTER TYPE mood ADD VALUE 'happy'", "INSERT INTO t VALUES (2, 'happy', 'y')", "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", "INSERT INTO t VALUES (3, 'blue', 'z')"], unlogged: true },
 ]
 
 /** One after the other; each is followed before the next. */
@@ -89,7 +91,7 @@ async function down(world: World, { steps, kept = [] }: Evolution): Promise<void
 const LESS: readonly SinkName[] = ['memory', 'sqlite']
 
 cases('schema changes, followed as they come', () => {
-  for (const evolution of EVOLUTIONS) pipelineCase(() => bench, evolution.title, { setup: evolution.setup ?? SETUP }, (world) => live(world, evolution))
+  for (const evolution of EVOLUTIONS.filter((each) => each.unlogged !== true)) pipelineCase(() => bench, evolution.title, { setup: evolution.setup ?? SETUP }, (world) => live(world, evolution))
 })
 
 cases('schema changes, the catalog ahead of the stream', () => {

@@ -13,7 +13,7 @@ export const duckdbConfig = z.strictObject({
     .optional()
     .meta({ unit: 'bytes' })
     .describe('Memory for DuckDB, kept whatever happens. Default: 50 MB for tables of everyday width, more for wide ones and big values, and more when a transaction needs it.'),
-  threads: z.coerce.number().int().min(1).max(256).default(2).describe('Threads of DuckDB; while a snapshot is loaded, the number of chunks that it reads at once.'),
+  threads: z.coerce.number().int().min(1).max(256).default(1).describe('Threads of DuckDB. More of them help tables of tens of millions of rows on idle cores; a snapshot then runs one INSERT less than this at once, each on one thread.'),
   primaryKeys: z.stringbool().or(z.boolean()).default(false).describe('Give tables a PRIMARY KEY. Changes then take up to twice as long and memory grows with the table.'),
   numeric: z.enum(['decimal', 'text']).default('decimal').describe('How decimals of up to 38 digits are stored: `decimal` refuses NaN, `text` keeps everything as VARCHAR. Others are always text.'),
   textColumns: z.array(z.string().min(1)).default([]).describe('Columns to keep as the source\'s text (VARCHAR): column, table.column, schema.table.column, table.*.'),

@@ -77,12 +77,12 @@ export function writeFinals(csv: CsvEncoder, compaction: Compaction, entries: In
   }
 }
 
-/** Base key, final image, and for each column that some entry lacks a flag where this one does. */
+/** Place in the list, final image, and for each column that some entry lacks a flag where this one does. */
 export function writePartials(csv: CsvEncoder, compaction: Compaction, entries: Int32Array, columns: readonly TargetColumn[], lacking: readonly number[]): void {
   const indexes = Int32Array.from(columns, (column) => column.index)
   const cells = compaction.slice.schema.columns.length
-  for (const entry of entries) {
-    writeBase(csv, compaction, entry)
+  for (const [number, entry] of entries.entries()) {
+    csv.number(number)
     writeFinal(csv, compaction, entry, indexes)
     for (const column of lacking) {
       if (compaction.lengths[compaction.rows[entry]! * cells + column]! < NULL_VALUE) csv.number(1)

@@ -166,7 +166,9 @@ export class StreamWriter {
 
   /** In the stream's own transaction: another session would wait for what this one has locked. */
   async #makeKeys(requests: Requests, works: readonly TableWork[]): Promise<void> {
-    for (const { schema } of works.map(({ slice }) => slice)) {
+    // Once per table: a batch may hold several slices of it, and none of these statements has run yet.
+    const schemas = new Map(works.map(({ slice }) => [slice.schema.id, slice.schema]))
+    for (const schema of schemas.values()) {
       if (this.#keyed.has(schema.id)) continue
       const statements = await keyStatements(this.#session.connection, this.#host.table(schema.id))
       for (const sql of statements) requests.run({ kind: 'key', table: schema.id }, sql)

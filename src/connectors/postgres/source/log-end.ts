@@ -26,7 +26,12 @@ async function lsnFrom(connection: PgConnection, sql: string): Promise<bigint> {
  * page header) in memory until its next standby snapshot, up to 15 seconds later: `nudge` commits a tiny message after a
  * moment, which takes the rest with it. Where it may not, waiting goes on.
  */
-export async function untilFlushed(connection: PgConnection, end: bigint, nudge: () => Promise<unknown>, signal: AbortSignal): Promise<void> {
+export async function untilFlushed(
+  connection: PgConnection,
+  end: bigint,
+  nudge: () => Promise<unknown>,
+  signal: AbortSignal,
+): Promise<void> {
   let left = Math.ceil(PATIENCE_MILLIS / LOOK_MILLIS)
   while (!signal.aborted && (await flushedEnd(connection)) < end) {
     if (left-- === 0) await nudge().catch(() => undefined)

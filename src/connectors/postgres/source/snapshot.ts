@@ -1,5 +1,6 @@
 import type { SnapshotFormat, SnapshotFrame } from '../../../model/batch.ts'
 import type { Position, View } from '../../../model/position.ts'
+import type { TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { Chunk, ChunkPlan, Snapshot, SourceTable } from '../../../sdk/source.ts'
 import type { PostgresConfig } from '../config.ts'
@@ -209,12 +210,12 @@ export async function retake(keeper: SnapshotKeeper, ownSchema: string, tables: 
   const fresh = tables.map((table) => {
     const now = byOid.get(table.schema.relation)
     if (now === undefined) throw new TailraceError('SOURCE_FAILED', `table ${table.id} was dropped while the snapshot was prepared`)
-    const columns = table.schema.columns.map((column) => {
-      const found = now.schema.columns.find((other) => other.ordinal === column.ordinal && other.name === column.name)
-      if (found === undefined) throw new TailraceError('SOURCE_FAILED', `column ${column.name} of ${table.id} changed while the snapshot was prepared`)
-      return found
-    })
-    return { ...table, schema: { ...now.schema, columns, key: table.schema.key } }
+    // Columns may have been renamed or dropped since they were chosen; new ones are told by the stream.
+    const columns = table.schema.columns.flatMap((column) => now.schema.columns.find((other) => other.ordinal === column.ordinal) ?? [])
+    const places = ({ key, columns: all }: TableSchema): number[] => key.map((index) => columns.findIndex((column) => column.ordinal === all[index]?.ordinal))
+    const chosen = places(table.schema)
+    const key = chosen.includes(-1) ? places(now.schema).filter((place) => place >= 0) : chosen
+    return { ...table, schema: { ...now.schema, columns, key } }
   })
   return { tables: fresh, catalog }
 }

@@ -28,6 +28,8 @@ export interface ReaderOptions {
   readonly clock: () => number
   /** So long without a byte while we read: the connection is lost. */
   readonly silenceMillis: number
+  /** Called then: the sessions beside this one are likely to be as dead, and their questions would wait for ever. */
+  readonly onSilence: (error: TailraceError) => void
 }
 
 /** Something that the stream cannot decide without asking the catalog: decoding waits until it is answered. */
@@ -160,6 +162,7 @@ export class StreamReader implements AsyncDisposable {
     if (silence > this.#options.silenceMillis) {
       const error = new TailraceError('UNREACHABLE', `reading replication slot ${this.#options.slot}: the server has said nothing for ${Math.round(silence / 1000)} s`, { hint: 'the connection is taken for lost; --source.silence-timeout SECONDS waits longer' })
       this.#end(error)
+      this.#options.onSilence(error)
       return this.#connection.destroy(error)
     }
     this.#sendStatus(silence > this.#options.silenceMillis / 2)

@@ -87,7 +87,7 @@ export async function startStream(parts: StreamParts, signal: AbortSignal): Prom
   const server = await validatePosition(sql, walsender, origin, from)
   const relations = await Relations.load(sql, parts.ownSchema, request.tables, request.views)
   walsender.receive.size = RECEIVE_BYTES
-  const options = { system: server.system, timeline: server.timeline, slot: origin.slot, publication: origin.publication, from: from.lsn, maxBatch: request.maxBatch, clock: parts.clock, silenceMillis: parts.silenceMillis }
+  const options = { system: server.system, timeline: server.timeline, slot: origin.slot, publication: origin.publication, from: from.lsn, maxBatch: request.maxBatch, clock: parts.clock, silenceMillis: parts.silenceMillis, onSilence: (error: TailraceError) => sql.destroy(error) }
   const command = `START_REPLICATION SLOT ${quoteName(origin.slot)} LOGICAL ${formatLsn(from.lsn)} (proto_version '1', publication_names ${quoteText(quoteName(origin.publication))})`
   const deadline = parts.clock() + ACTIVE_WAIT_MILLIS
   for (;;) {

@@ -4,6 +4,7 @@ import { TailraceError } from '../../../sdk/errors.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
 import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
+import { PgError } from '../wire/pg-error.ts'
 import { readStorage } from './catalog.ts'
 import type { Origin } from './origin.ts'
 import type { Relations } from './relations.ts'
@@ -46,6 +47,12 @@ export class Watch {
 
   get intervalMillis(): number {
     return this.#parts.intervalMillis
+  }
+
+  /** Up to 17 the decoder itself stumbles over a publication that is gone, or that was not there yet at that place of the log. */
+  explain(error: unknown): unknown {
+    const { cause } = error instanceof TailraceError ? error : {}
+    return cause instanceof PgError && cause.code === '42704' && cause.message.includes(this.#parts.origin.publication) ? publicationLost(this.#parts.origin) : error
   }
 
   /** A barrier per finding; none when it is not time to look yet. */
@@ -159,9 +166,7 @@ export class Watch {
     const { sql, origin } = this.#parts
     const name = quoteText(origin.publication)
     const exists = await sql.rows(`SELECT FROM pg_publication WHERE pubname = ${name}`)
-    if (exists.length === 0) {
-      throw new TailraceError('HISTORY_LOST', `the publication ${origin.publication} was dropped: what was committed since cannot be read`, { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
-    }
+    if (exists.length === 0) throw publicationLost(origin)
     const rows = await sql.rows(
       `SELECT c.oid FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = ${name}`,
     )
@@ -185,6 +190,10 @@ export class Watch {
   }
 }
 
+function publicationLost({ publication }: Origin): TailraceError {
+  return new TailraceError('HISTORY_LOST', `the publication ${publication} was dropped: what was committed since cannot be read`, { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
+}
+
 /**
  * The stream with what the watch finds between its batches, also when none comes. A barrier is put where a transaction ends;
  * it has no position of its own, the next batch brings one.
@@ -204,6 +213,8 @@ export async function* watched(batches: AsyncIterable<StreamBatch>, watch: Watch
       yield result.value
       whole = result.value.position !== null
     }
+  } catch (error) {
+    throw watch.explain(error)
   } finally {
     // Not awaited while a batch is: the stream ends by its reader being closed, which comes after us.
     const end = iterator.return?.()
