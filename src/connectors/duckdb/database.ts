@@ -103,6 +103,7 @@ export class Database {
   readonly inserts: Semaphore
   /** The newest epoch that was claimed in this process, by bookkeeping schema and pipeline: seen by every connection at once. */
   readonly epochs = new Map<string, number>()
+  closed = false
   readonly #options: DatabaseOptions
   readonly #lock: FileLock
   readonly #instance: DuckDBInstance
@@ -218,7 +219,18 @@ export class Database {
   /** The last user closes the file. */
   async release(): Promise<void> {
     const entry = opened.get(this.path)
-    if (entry === undefined || --entry.users > 0) return
+    if (this.closed || entry === undefined || --entry.users > 0) return
+    await this.#closeAs(entry)
+  }
+
+  /** DuckDB gave the file up: it is closed for all users, each of whom opens it again. */
+  async abandon(): Promise<void> {
+    const entry = opened.get(this.path)
+    if (!this.closed && entry !== undefined) await this.#closeAs(entry)
+  }
+
+  async #closeAs(entry: Entry): Promise<void> {
+    this.closed = true
     entry.closing = this.#close()
     try {
       await entry.closing
@@ -230,7 +242,8 @@ export class Database {
   async #close(): Promise<void> {
     for (const connection of this.#connections) await connection.close()
     try {
-      await this.#main.run(`DETACH ${CATALOG}`)
+      // Of a file that was given up, DuckDB may refuse even this; closing the instance lets it go all the same.
+      await this.#main.run(`DETACH ${CATALOG}`).catch(() => {})
     } finally {
       await this.#main.close()
       this.#instance.closeSync()

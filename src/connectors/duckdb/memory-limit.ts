@@ -1,8 +1,9 @@
 const MEGABYTE = 1e6
 
-/** What DuckDB needs at rest and for tables of a few columns; less, and a checkpoint may fail (seen at 31 MB). */
-const BASE = 50 * MEGABYTE
+/** With less a checkpoint may fail, even for narrow tables (seen at 31 MB). */
+const LEAST = 40 * MEGABYTE
 /** Each column of a table that is written pins blocks of 256 KB: 61 columns fail below 100 MB, 201 below 250 MB (measured). */
+const BASE = 30 * MEGABYTE
 const PER_COLUMN = 1.2 * MEGABYTE
 /** With half of the memory of the machine for itself, DuckDB is no longer the one to blame. */
 const MOST_OF_MACHINE = 0.5
@@ -41,7 +42,7 @@ export class MemoryLimit {
   get bytes(): number {
     const { fixed, inserts } = this.#options
     if (fixed !== null) return fixed
-    return Math.max(BASE + this.#columns * PER_COLUMN * inserts, this.#floor) + this.#lent + this.#versions
+    return Math.max(LEAST, BASE + this.#columns * PER_COLUMN * inserts, this.#floor) + this.#lent + this.#versions
   }
 
   /** The widest table so far. */

@@ -68,7 +68,10 @@ export class Turnstile {
   /** After an error upon which DuckDB gives the database up. */
   async renewIfBroken(): Promise<void> {
     const file = await this.#file?.catch(() => null)
-    if (file?.stream.broken === true || file?.control.broken === true) await this.#release()
+    if (file === null || file === undefined) return
+    if (!file.stream.broken && !file.control.broken && !file.database.closed) return
+    this.#file = null
+    await file.database.abandon()
   }
 
   async close(): Promise<void> {

@@ -21,13 +21,10 @@ const CELL_BYTES = 8
 
 /**
  * Puts decoded rows together into batches that end at commits. Rows lie in the receive buffer; when the socket goes on in
- * another buffer, what was decoded is sealed into slices of the old one, so a batch may hold several slices of a table.
+ * another buffer, the batch ends there, if need be within a transaction, so that it holds one slice of a table.
  */
 export class Assembler {
   readonly #lanes = new Map<TableSchema, Lane>()
-  /** Sealed slices up to the last commit, and those of the transaction that goes on. */
-  #done: Slice[] = []
-  #carry: Slice[] = []
   #transactions: Transaction[] = []
   #open: OpenTransaction | null = null
   /** Whether rows, even none, stand committed in the current batch; its resume position. */
@@ -100,26 +97,6 @@ export class Assembler {
     this.#open = null
     this.#mark = end
     for (const lane of this.#lanes.values()) lane.marked = lane.builder.rows
-    if (this.#carry.length > 0) {
-      this.#done.push(...this.#carry)
-      this.#carry = []
-    }
-  }
-
-  /** The receive buffer is about to change: what lies in it is sealed. */
-  seal(buffer: Buffer): void {
-    for (const lane of this.#lanes.values()) {
-      const { builder } = lane
-      if (builder.rows === 0) continue
-      if (lane.marked > 0) this.#done.push(builder.takeUpTo(lane.marked, buffer))
-      if (builder.rows > 0) {
-        const rest = builder.take(buffer)
-        // takeUpTo has set the transaction index of the rest to 0, as for a next batch; here the batch goes on.
-        rest.transactions.fill(this.#transactions.length)
-        this.#carry.push(rest)
-      }
-      lane.marked = 0
-    }
   }
 
   /** A barrier travels alone: everything before it becomes batches of its own. */
@@ -129,7 +106,7 @@ export class Assembler {
     this.#queue({ slices: EMPTY_SLICES, barrier, transactions: open === null ? [] : [{ ...open, end: null }], position: null, rows: 0, bytes: 256 })
   }
 
-  /** Makes ready whatever is there, the part of an open transaction included. */
+  /** Makes ready whatever is there, the part of an open transaction included: before a barrier, and when the buffer changes. */
   flush(buffer: Buffer): void {
     if (this.#mark !== null) this.#queue(this.#takeCommitted(buffer))
     if (this.#rows > 0) this.#queue(this.#takePart(buffer))
@@ -156,18 +133,16 @@ export class Assembler {
   }
 
   #takeCommitted(buffer: Buffer): StreamBatch {
-    const slices = this.#done
+    const slices: Slice[] = []
     for (const lane of this.#lanes.values()) {
       if (lane.marked > 0) slices.push(lane.builder.takeUpTo(lane.marked, buffer))
       lane.marked = 0
     }
-    for (const slice of this.#carry) slice.transactions.fill(0)
     return this.#finish(slices, this.#transactions, this.#mark)
   }
 
   #takePart(buffer: Buffer): StreamBatch {
-    const slices = [...this.#done, ...this.#carry]
-    this.#carry = []
+    const slices: Slice[] = []
     for (const lane of this.#lanes.values()) if (lane.builder.rows > 0) slices.push(lane.builder.take(buffer))
     const open = this.#open
     return this.#finish(slices, open === null ? this.#transactions : [...this.#transactions, { ...open, end: null }], null)
@@ -178,7 +153,6 @@ export class Assembler {
     for (const slice of slices) rows += slice.rows
     const share = this.#rows === 0 ? 1 : rows / this.#rows
     const bytes = Math.ceil(this.#bytes * share)
-    this.#done = []
     this.#transactions = []
     this.#mark = null
     this.#rows -= rows

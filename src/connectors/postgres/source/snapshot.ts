@@ -17,12 +17,17 @@ import { viewOfSnapshot } from './view.ts'
 const FORMATS = { 'pg-copy-binary': 'binary', csv: 'csv', rows: 'text' } as const
 const LOCKS_PER_STATEMENT = 500
 
-/** A session that holds locks on every table and, once it has one, the snapshot that the workers share. */
+/** Above this many locks in all, workers take theirs when they come to a table: the server's lock table is finite. */
+const MOST_LOCKS = 2000
+
+/** Sessions that hold locks on every table and, once it has one, the snapshot that the workers share. */
 export class SnapshotKeeper implements AsyncDisposable {
   readonly #connection: PgConnection
+  readonly #workers: PgConnection[]
 
-  private constructor(connection: PgConnection) {
+  private constructor(connection: PgConnection, workers: PgConnection[]) {
     this.#connection = connection
+    this.#workers = workers
   }
 
   get connection(): PgConnection {
@@ -31,21 +36,32 @@ export class SnapshotKeeper implements AsyncDisposable {
 
   /**
    * Locks first, snapshot later (TRAPS 7): no DDL can come between. ACCESS SHARE assigns no xid, so a slot that is made
-   * meanwhile does not wait for us.
+   * meanwhile does not wait for us. Workers lock all tables here too: later, a waiting TRUNCATE would stand in the queue
+   * between the keeper's lock and theirs, and neither would ever get on.
    */
-  static async lock(config: PostgresConfig, tables: readonly SourceTable[], signal: AbortSignal): Promise<SnapshotKeeper> {
-    const connection = await openSession(config, signal)
+  static async lock(config: PostgresConfig, tables: readonly SourceTable[], workers: number, signal: AbortSignal): Promise<SnapshotKeeper> {
+    const sessions: PgConnection[] = []
     try {
-      await connection.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-      for (let i = 0; i < tables.length; i += LOCKS_PER_STATEMENT) {
-        const names = tables.slice(i, i + LOCKS_PER_STATEMENT).map((table) => qualifiedName(table.schema))
-        await connection.query(`LOCK TABLE ${names.join(', ')} IN ACCESS SHARE MODE`)
+      const early = tables.length * (workers + 1) <= MOST_LOCKS ? workers : 0
+      for (let i = 0; i <= early; i++) {
+        const connection = await openSession(config, signal)
+        sessions.push(connection)
+        await lockTables(connection, tables)
       }
-      return new SnapshotKeeper(connection)
+      const [first, ...rest] = sessions
+      if (first === undefined) throw new TailraceError('BUG', 'no session holds the locks of the snapshot')
+      return new SnapshotKeeper(first, rest)
     } catch (error) {
-      await connection.end()
+      for (const session of sessions) await session.end()
       throw lockError(error)
     }
+  }
+
+  /** Worker sessions that hold their locks already, now on the snapshot of that name. */
+  async takeWorkers(name: string): Promise<PgConnection[]> {
+    const workers = this.#workers.splice(0)
+    for (const worker of workers) await joinSnapshot(worker, name)
+    return workers
   }
 
   /** Takes over a snapshot that a walsender exported. */
@@ -73,8 +89,22 @@ export class SnapshotKeeper implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    for (const worker of this.#workers) await worker.end()
     await this.#connection.end()
   }
+}
+
+async function lockTables(connection: PgConnection, tables: readonly SourceTable[]): Promise<void> {
+  await connection.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+  for (let i = 0; i < tables.length; i += LOCKS_PER_STATEMENT) {
+    const names = tables.slice(i, i + LOCKS_PER_STATEMENT).map((table) => qualifiedName(table.schema))
+    await connection.query(`LOCK TABLE ${names.join(', ')} IN ACCESS SHARE MODE`)
+  }
+}
+
+/** Parallel plans would take the server's workers away from its own users. */
+async function joinSnapshot(connection: PgConnection, name: string): Promise<void> {
+  await connection.query(`SET TRANSACTION SNAPSHOT ${quoteText(name)}; SET LOCAL max_parallel_workers_per_gather = 0`)
 }
 
 function lockError(error: unknown): TailraceError {
@@ -88,6 +118,8 @@ export interface SnapshotParts {
   readonly config: PostgresConfig
   readonly keeper: SnapshotKeeper
   readonly name: string
+  /** Sessions on the snapshot, with their locks. */
+  readonly workers: readonly PgConnection[]
   readonly tables: readonly SourceTable[]
   readonly catalog: readonly CatalogTable[]
   readonly position: Position | null
@@ -102,7 +134,7 @@ export class PostgresSnapshot implements Snapshot {
   readonly view: View | null
   readonly viewEnd: Position | null
   readonly #parts: SnapshotParts
-  readonly #idle: PgConnection[] = []
+  readonly #idle: PgConnection[]
   readonly #busy = new Set<PgConnection>()
   readonly #catalog: ReadonlyMap<number, CatalogTable>
   readonly #born: number
@@ -110,6 +142,7 @@ export class PostgresSnapshot implements Snapshot {
 
   constructor(parts: SnapshotParts) {
     this.#parts = parts
+    this.#idle = [...parts.workers]
     this.position = parts.position
     this.view = parts.view
     this.viewEnd = parts.viewEnd
@@ -177,8 +210,8 @@ export class PostgresSnapshot implements Snapshot {
     const connection = await openSession(this.#parts.config, signal)
     this.#busy.add(connection)
     try {
-      // Parallel plans would take the server's workers away from its own users.
-      await connection.query(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${quoteText(this.#parts.name)}; SET LOCAL max_parallel_workers_per_gather = 0`)
+      await connection.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+      await joinSnapshot(connection, this.#parts.name)
       return connection
     } catch (error) {
       this.#busy.delete(connection)

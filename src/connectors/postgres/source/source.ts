@@ -69,7 +69,7 @@ export class PostgresSource implements Source {
   }
 
   async openSnapshot(request: SnapshotRequest, signal: AbortSignal): Promise<Snapshot> {
-    const keeper = await SnapshotKeeper.lock(this.#config, request.tables, signal)
+    const keeper = await SnapshotKeeper.lock(this.#config, request.tables, request.workers, signal)
     try {
       return new PostgresSnapshot(request.mode === 'origin' ? await this.#origin(keeper, request, signal) : await this.#freshView(keeper, request, signal))
     } catch (error) {
@@ -182,7 +182,7 @@ export class PostgresSource implements Source {
   }
 
   async fetch(table: SourceTable, keys: readonly (readonly string[])[], signal: AbortSignal): Promise<{ slice: Slice; view: View; viewEnd: Position }> {
-    await using keeper = await SnapshotKeeper.lock(this.#config, [table], signal)
+    await using keeper = await SnapshotKeeper.lock(this.#config, [table], 0, signal)
     const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
     const columns = table.schema.key.map((index) => columnAt(table.schema, index))
     const tuples = keys.map((key) => `(${key.map((value, i) => `${quoteText(value)}::${columns[i]?.sourceType ?? 'text'}`).join(', ')})`)
@@ -331,9 +331,10 @@ export class PostgresSource implements Source {
 
   async #shared(keeper: SnapshotKeeper, request: SnapshotRequest): Promise<Omit<SnapshotParts, 'position' | 'view' | 'viewEnd'>> {
     const name = await keeper.export()
+    const workers = await keeper.takeWorkers(name)
     const { tables, catalog }: { tables: SourceTable[]; catalog: CatalogTable[] } = await retake(keeper, this.#config.schema, request.tables)
     // A table that was renamed goes by the name that it was chosen by.
     const named = tables.map((table) => ({ ...table, schema: { ...table.schema, id: table.id } }))
-    return { config: this.#config, keeper, name, tables: named, catalog, clock: this.#context.clock }
+    return { config: this.#config, keeper, name, workers, tables: named, catalog, clock: this.#context.clock }
   }
 }

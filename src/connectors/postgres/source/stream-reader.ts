@@ -200,7 +200,7 @@ export class StreamReader implements AsyncDisposable {
   }
 
   #changeBuffer(next: Buffer): void {
-    if (this.#buffer !== null) this.#assembler.seal(this.#buffer)
+    if (this.#buffer !== null) this.#assembler.flush(this.#buffer)
     this.#buffer = next
   }
 

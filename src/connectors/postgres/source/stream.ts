@@ -10,7 +10,9 @@ import { formatLsn, parseLsn, readPosition, type PgPosition } from './position.t
 import { Relations } from './relations.ts'
 import { StreamReader, type Question } from './stream-reader.ts'
 
-const RECEIVE_BYTES = 1 << 20
+/** A batch lies in one receive buffer: as large as the sink likes its batches, within reason. */
+const LEAST_RECEIVE_BYTES = 1 << 20
+const MOST_RECEIVE_BYTES = 8 << 20
 /** How long a slot that is still active is waited for: a walsender whose client died notices within wal_sender_timeout. */
 const ACTIVE_WAIT_MILLIS = 75_000
 
@@ -86,7 +88,7 @@ export async function startStream(parts: StreamParts, signal: AbortSignal): Prom
   const from = readPosition(request.from)
   const server = await validatePosition(sql, walsender, origin, from)
   const relations = await Relations.load(sql, parts.ownSchema, request.tables, request.views)
-  walsender.receive.size = RECEIVE_BYTES
+  walsender.receive.size = Math.min(MOST_RECEIVE_BYTES, Math.max(LEAST_RECEIVE_BYTES, request.maxBatch.bytes / 2))
   const options = { system: server.system, timeline: server.timeline, slot: origin.slot, publication: origin.publication, from: from.lsn, maxBatch: request.maxBatch, clock: parts.clock, silenceMillis: parts.silenceMillis, onSilence: (error: TailraceError) => sql.destroy(error) }
   const command = `START_REPLICATION SLOT ${quoteName(origin.slot)} LOGICAL ${formatLsn(from.lsn)} (proto_version '1', publication_names ${quoteText(quoteName(origin.publication))})`
   const deadline = parts.clock() + ACTIVE_WAIT_MILLIS
