@@ -85,7 +85,11 @@ export function median(values: readonly number[]): number {
 }
 
 /** A B A B …: what disturbs the machine disturbs both. */
-export async function paired(rounds: number, peer: () => Promise<number>, ours: () => Promise<number>): Promise<{ peer: number; ours: number }> {
+export async function paired(
+  rounds: number,
+  peer: () => Promise<number>,
+  ours: () => Promise<number>,
+): Promise<{ peer: number; ours: number }> {
   const times = { peer: [] as number[], ours: [] as number[] }
   for (let i = 0; i < rounds; i++) {
     times.peer.push(await peer())
@@ -95,14 +99,28 @@ export async function paired(rounds: number, peer: () => Promise<number>, ours: 
 }
 
 export function formatTable(rows: readonly Row[]): string {
-  const lines = rows.map((row) => `| ${row.what} | ${row.rows.toLocaleString('en')} | ${row.peer} | ${row.peerSeconds.toFixed(2)} | ${row.oursSeconds.toFixed(2)} | **${row.ratio.toFixed(2)}** | ${row.peakMegabytes ?? '–'} |`)
+  const lines = rows.map(
+    (row) =>
+      `| ${row.what} | ${row.rows.toLocaleString('en')} | ${row.peer} | ${row.peerSeconds.toFixed(2)} | ${row.oursSeconds.toFixed(2)} | **${row.ratio.toFixed(2)}** | ${row.peakMegabytes ?? '–'} |`,
+  )
   return ['| what | rows | peer | peer s | ours s | ratio | our peak MB |', '|---|---|---|---|---|---|---|', ...lines].join('\n')
 }
 
 export async function saveResult(name: string, command: string, rows: readonly Row[], notes: readonly string[]): Promise<string> {
   await mkdir(RESULTS, { recursive: true })
   const machine = `${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.versions.node}`
-  const text = [`# ${name}`, '', `Command: \`${command}\``, '', `Machine: ${machine}. Ratio = peer's time / ours, medians of rounds run in turn; above 1 is faster than the peer.`, '', formatTable(rows), '', ...notes, ''].join('\n')
+  const text = [
+    `# ${name}`,
+    '',
+    `Command: \`${command}\``,
+    '',
+    `Machine: ${machine}. Ratio = peer's time / ours, medians of rounds run in turn; above 1 is faster than the peer.`,
+    '',
+    formatTable(rows),
+    '',
+    ...notes,
+    '',
+  ].join('\n')
   await writeFile(new URL(`${name}.md`, RESULTS), text)
   return text
 }

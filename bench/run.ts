@@ -19,7 +19,10 @@ const parts = new Set(values.only.split(','))
 const rows: Row[] = []
 
 await must(process.execPath, [fileURLToPath(new URL('../scripts/build.mjs', import.meta.url))])
-await using server = await startPostgres({ major: Number(values.pg), settings: { fsync: 'on', shared_buffers: '1GB', max_wal_size: '8GB', synchronous_commit: 'on' } })
+await using server = await startPostgres({
+  major: Number(values.pg),
+  settings: { fsync: 'on', shared_buffers: '1GB', max_wal_size: '8GB', synchronous_commit: 'on' },
+})
 const client = new (await import('pg')).default.Client({ connectionString: server.uri() })
 await client.connect()
 await client.query('CREATE DATABASE target')
@@ -31,7 +34,9 @@ if (parts.has('snapshot')) {
     for (const workers of [1, 2]) rows.push(await benchRelay(server, count, rounds, workers))
   }
 }
-if (parts.has('stream')) for (const size of [1, 10, 100_000]) rows.push(await benchBacklog(server, size === 1 ? Number(values.changes) / 2 : Number(values.changes), size, rounds))
+if (parts.has('stream'))
+  for (const size of [1, 10, 100_000])
+    rows.push(await benchBacklog(server, size === 1 ? Number(values.changes) / 2 : Number(values.changes), size, rounds))
 
 const command = `npm run bench -- --rows ${values.rows} --changes ${values.changes} --rounds ${values.rounds} --pg ${values.pg} --only ${values.only}`
 const notes = [

@@ -44,12 +44,32 @@ export async function benchRelay(server: PostgresServer, rows: number, rounds: n
     await fresh()
     const state = join(process.env['TMPDIR'] ?? '/tmp', `bench-state-${process.pid}.db`)
     await rm(state, { force: true })
-    const done = await must(process.execPath, [TAILRACE, 'sync', server.uri(), server.uri('target'), '--tables', 'usual', '--workers', String(workers), '--state', state, '--json'])
+    const done = await must(process.execPath, [
+      TAILRACE,
+      'sync',
+      server.uri(),
+      server.uri('target'),
+      '--tables',
+      'usual',
+      '--workers',
+      String(workers),
+      '--state',
+      state,
+      '--json',
+    ])
     peak = Math.max(peak, done.peakMegabytes ?? 0)
     await expectEqual(server)
     await rm(state, { force: true })
     return done.seconds
   }
   const { peer: peerSeconds, ours: oursSeconds } = await paired(rounds, peer, ours)
-  return { what: `snapshot, ${workers} worker${workers === 1 ? '' : 's'}`, rows, peer: 'psql COPY binary, piped into psql, then the key', peerSeconds, oursSeconds, ratio: peerSeconds / oursSeconds, peakMegabytes: peak }
+  return {
+    what: `snapshot, ${workers} worker${workers === 1 ? '' : 's'}`,
+    rows,
+    peer: 'psql COPY binary, piped into psql, then the key',
+    peerSeconds,
+    oursSeconds,
+    ratio: peerSeconds / oursSeconds,
+    peakMegabytes: peak,
+  }
 }

@@ -8,11 +8,15 @@ import { must, paired, query, TAILRACE, type Row } from './kit.ts'
  * Ours decodes every row; the peer only receives.
  */
 export async function benchBacklog(server: PostgresServer, total: number, perTransaction: number, rounds: number): Promise<Row> {
-  await query(server, `DROP TABLE IF EXISTS changes; CREATE TABLE changes (id bigint PRIMARY KEY, a int, b text, c text, n numeric(12,2), ts timestamptz, flag boolean, j jsonb)`)
+  await query(
+    server,
+    `DROP TABLE IF EXISTS changes; CREATE TABLE changes (id bigint PRIMARY KEY, a int, b text, c text, n numeric(12,2), ts timestamptz, flag boolean, j jsonb)`,
+  )
   const state = join(process.env['TMPDIR'] ?? '/tmp', `bench-stream-${process.pid}.db`)
   await rm(state, { force: true })
   const flags = ['--tables', 'changes', '--snapshot', 'never', '--name', 'bench', '--state', state, '--json']
-  const sync = (...more: string[]): Promise<{ seconds: number; peakMegabytes: number | null }> => must(process.execPath, [TAILRACE, 'sync', server.uri(), '/dev/null', ...flags, ...more])
+  const sync = (...more: string[]): Promise<{ seconds: number; peakMegabytes: number | null }> =>
+    must(process.execPath, [TAILRACE, 'sync', server.uri(), '/dev/null', ...flags, ...more])
   await sync('--until', 'caught-up')
   const { rows } = await query(server, `SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'tailrace_bench%'`)
   const slot = String((rows[0] as { slot_name: string }).slot_name)
@@ -27,7 +31,22 @@ export async function benchBacklog(server: PostgresServer, total: number, perTra
   let peak = 0
   const peer = async (): Promise<number> => {
     await query(server, `SELECT pg_copy_logical_replication_slot('backlog', 'peer')`)
-    const { seconds } = await must('pg_recvlogical', ['-d', server.uri(), '-S', 'peer', '--start', '-o', 'proto_version=1', '-o', `publication_names=${slot}`, '-f', '/dev/null', '-E', end, '-n'])
+    const { seconds } = await must('pg_recvlogical', [
+      '-d',
+      server.uri(),
+      '-S',
+      'peer',
+      '--start',
+      '-o',
+      'proto_version=1',
+      '-o',
+      `publication_names=${slot}`,
+      '-f',
+      '/dev/null',
+      '-E',
+      end,
+      '-n',
+    ])
     await query(server, `SELECT pg_drop_replication_slot('peer')`)
     return seconds
   }
@@ -41,7 +60,15 @@ export async function benchBacklog(server: PostgresServer, total: number, perTra
   const { peer: peerSeconds, ours: oursSeconds } = await paired(rounds, peer, ours)
   await query(server, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots; DROP PUBLICATION "${slot}"`)
   await rm(state, { force: true })
-  return { what: `stream, ${perTransaction.toLocaleString('en')}-row transactions`, rows: total, peer: 'pg_recvlogical -f /dev/null (does not decode)', peerSeconds, oursSeconds, ratio: peerSeconds / oursSeconds, peakMegabytes: peak }
+  return {
+    what: `stream, ${perTransaction.toLocaleString('en')}-row transactions`,
+    rows: total,
+    peer: 'pg_recvlogical -f /dev/null (does not decode)',
+    peerSeconds,
+    oursSeconds,
+    ratio: peerSeconds / oursSeconds,
+    peakMegabytes: peak,
+  }
 }
 
 /** The state as it was before the backlog, so that each round drains all of it. */

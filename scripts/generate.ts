@@ -46,12 +46,46 @@ function connectorPage(connector: Connector): string {
   if (options.length > 0) parts.push('## Options', table(['flag', 'default', ''], options.map(optionRow)))
   const sink = connector.sink?.capabilities
   if (sink !== undefined) {
-    parts.push('## As a sink', table(['', ''], [['commit', sink.commit], ['snapshot formats', sink.formats.join(', ')], ['parallel loads', String(sink.parallelLoads)], ['deletes', sink.delete.join(', ')], ['schema changes', sink.schemaChanges ? 'followed' : 'no']]))
+    parts.push(
+      '## As a sink',
+      table(
+        ['', ''],
+        [
+          ['commit', sink.commit],
+          ['snapshot formats', sink.formats.join(', ')],
+          ['parallel loads', String(sink.parallelLoads)],
+          ['deletes', sink.delete.join(', ')],
+          ['schema changes', sink.schemaChanges ? 'followed' : 'no'],
+        ],
+      ),
+    )
   }
   const source = connector.source?.capabilities
-  if (source !== undefined) parts.push('## As a source', table(['', ''], [['snapshot formats', source.formats.join(', ')], ['change stream', source.stream ? 'yes' : 'no']]))
+  if (source !== undefined)
+    parts.push(
+      '## As a source',
+      table(
+        ['', ''],
+        [
+          ['snapshot formats', source.formats.join(', ')],
+          ['change stream', source.stream ? 'yes' : 'no'],
+        ],
+      ),
+    )
   const types = TYPES[scheme]
-  if (types !== undefined) parts.push('## Types', table(['logical type', 'stored as', 'kept', ''], types.map((rule) => [`${rule.logical}${rule.when === undefined ? '' : ` (${rule.when.text})`}`, `\`${rule.target}\``, rule.keeps, rule.note ?? ''])))
+  if (types !== undefined)
+    parts.push(
+      '## Types',
+      table(
+        ['logical type', 'stored as', 'kept', ''],
+        types.map((rule) => [
+          `${rule.logical}${rule.when === undefined ? '' : ` (${rule.when.text})`}`,
+          `\`${rule.target}\``,
+          rule.keeps,
+          rule.note ?? '',
+        ]),
+      ),
+    )
   return `${parts.join('\n\n')}\n`
 }
 

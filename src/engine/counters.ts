@@ -16,7 +16,18 @@ export interface Counters {
 }
 
 export function zeroCounters(): Counters {
-  return { read: 0, written: 0, deadLettered: 0, filtered: 0, snapshotRows: 0, snapshotBytes: 0, inserts: 0, updates: 0, deletes: 0, truncates: 0 }
+  return {
+    read: 0,
+    written: 0,
+    deadLettered: 0,
+    filtered: 0,
+    snapshotRows: 0,
+    snapshotBytes: 0,
+    inserts: 0,
+    updates: 0,
+    deletes: 0,
+    truncates: 0,
+  }
 }
 
 export function parseCounters(text: string | null): Counters {

@@ -16,7 +16,7 @@ const PAGE = 1000
 export async function loadQuarantine(run: Run): Promise<void> {
   const { store } = run.environment
   const { name } = run.identity
-  for (let after = 0; ; ) {
+  for (let after = 0; ;) {
     const letters = await store.deadLetters(name, { limit: PAGE, after })
     for (const letter of letters) {
       const schema = run.tables.get(letter.table)?.source.schema
@@ -30,7 +30,9 @@ export async function loadQuarantine(run: Run): Promise<void> {
 function keysOfLetter(schema: TableSchema, letter: DeadLetter): string[] {
   const { before, after } = JSON.parse(letter.record) as Record<'before' | 'after', Record<string, string | null> | null>
   const names = keyNames(schema)
-  return [before, after].flatMap((image) => (image === null || names.length === 0 || !names.every((name) => name in image) ? [] : [keyText(names.map((name) => image[name]))]))
+  return [before, after].flatMap((image) =>
+    image === null || names.length === 0 || !names.every((name) => name in image) ? [] : [keyText(names.map((name) => image[name]))],
+  )
 }
 
 /** Keys by which a row is known before and after the change. */
@@ -38,13 +40,20 @@ export function keysOfRow(slice: Slice, row: number): string[] {
   const { key } = slice.schema
   if (key.length === 0) return []
   const keys: string[] = []
-  if (slice.oldKinds !== null && slice.oldKinds[row] !== OldImage.none) keys.push(keyText(key.map((column) => oldTextAt(slice, row, column))))
+  if (slice.oldKinds !== null && slice.oldKinds[row] !== OldImage.none)
+    keys.push(keyText(key.map((column) => oldTextAt(slice, row, column))))
   if (slice.ops[row] !== Op.delete) keys.push(keyText(key.map((column) => textAt(slice, row, column) ?? oldTextAt(slice, row, column))))
   return keys
 }
 
 /** A row as it was, with the reason; its keys are in quarantine from now on. */
-export function deadLetter(run: Run, at: { readonly slice: Slice; readonly row: number }, sequence: string, stage: DeadLetter['stage'], error: TailraceError): Letter {
+export function deadLetter(
+  run: Run,
+  at: { readonly slice: Slice; readonly row: number },
+  sequence: string,
+  stage: DeadLetter['stage'],
+  error: TailraceError,
+): Letter {
   for (const key of keysOfRow(at.slice, at.row)) run.quarantine.add(at.slice.schema.id, key)
   return deadLetterOf({ ...at, sequence, stage, error, at: run.environment.clock() })
 }

@@ -52,9 +52,16 @@ export function keyText(values: readonly (string | null | undefined)[]): string 
  * Takes out of a slice what the views have seen, splitting key changes into "old key goes" and "new key comes". `fetched`:
  * keys with fences of their own from a row of this slice on.
  */
-export function fenceSlice(slice: Slice, transactions: readonly Transaction[], fence: TableFence, covers: Covers, fetched: ReadonlyMap<string, readonly KeyFence[]> = NONE): Fenced {
+export function fenceSlice(
+  slice: Slice,
+  transactions: readonly Transaction[],
+  fence: TableFence,
+  covers: Covers,
+  fetched: ReadonlyMap<string, readonly KeyFence[]> = NONE,
+): Fenced {
   const chunkView = chunkFinder(slice.schema, fence)
-  const find = (key: readonly (string | null)[], row: number): View | null => (fetched.size === 0 ? null : viewFrom(fetched, key, row)) ?? chunkView(key)
+  const find = (key: readonly (string | null)[], row: number): View | null =>
+    (fetched.size === 0 ? null : viewFrom(fetched, key, row)) ?? chunkView(key)
   const rows: number[] = []
   const ops: OpCode[] = []
   const dropOld = new Set<number>()
@@ -110,7 +117,8 @@ function blankDeletes(slice: Slice): void {
 
 function transactionOf(transactions: readonly Transaction[], slice: Slice, row: number): Transaction {
   const transaction = transactions[slice.transactions[row]!]
-  if (transaction === undefined) throw new TailraceError('BUG', `a row of ${slice.schema.id} names a transaction that its batch does not hold`)
+  if (transaction === undefined)
+    throw new TailraceError('BUG', `a row of ${slice.schema.id} names a transaction that its batch does not hold`)
   return transaction
 }
 

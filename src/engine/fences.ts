@@ -16,7 +16,10 @@ export async function loadFences(run: Run): Promise<void> {
     const ends: Position[] = []
     const chunks = ledger.map(({ chunk, view: id }) => {
       const view = id === null ? undefined : views.get(id)
-      if (view === undefined) throw new TailraceError('STATE_DAMAGED', `the ledger of ${table.id} names a view that the state store does not hold`, { hint: `tailrace resnapshot reads the table again` })
+      if (view === undefined)
+        throw new TailraceError('STATE_DAMAGED', `the ledger of ${table.id} names a view that the state store does not hold`, {
+          hint: `tailrace resnapshot reads the table again`,
+        })
       if (view.viewEnd !== null) ends.push(view.viewEnd)
       return { range: chunk.range, view: view.view }
     })

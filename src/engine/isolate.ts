@@ -27,7 +27,7 @@ export async function writeWithoutPoison(run: Run, batch: StreamBatch, first: Ta
   const { checkpoints } = run.sink
   if (checkpoints === undefined || batch.position === null) throw first
   let rest = batch
-  for (let error = first; ; ) {
+  for (let error = first; ;) {
     await checkpoints.recover(signal)
     const places = inOrder(rest)
     const poison = places[await firstRefused(run, rest, places, signal)]
@@ -44,7 +44,9 @@ export async function writeWithoutPoison(run: Run, batch: StreamBatch, first: Ta
 }
 
 function inOrder(batch: StreamBatch): Place[] {
-  const places = batch.slices.flatMap((slice, index) => Array.from({ length: slice.rows }, (_, row) => ({ slice: index, row, order: slice.order[row]! })))
+  const places = batch.slices.flatMap((slice, index) =>
+    Array.from({ length: slice.rows }, (_, row) => ({ slice: index, row, order: slice.order[row]! })),
+  )
   return places.toSorted((a, b) => a.order - b.order)
 }
 
@@ -82,14 +84,23 @@ function prefix(batch: StreamBatch, places: readonly Place[]): StreamBatch {
 }
 
 /** The row, and every later change of its keys in the batch, become dead letters. */
-async function withoutRow(run: Run, batch: StreamBatch, places: readonly Place[], poison: Place, error: TailraceError): Promise<StreamBatch> {
+async function withoutRow(
+  run: Run,
+  batch: StreamBatch,
+  places: readonly Place[],
+  poison: Place,
+  error: TailraceError,
+): Promise<StreamBatch> {
   const table = batch.slices[poison.slice]?.schema.id
   const keep: Place[] = []
   const letters = []
   for (const place of places) {
     const slice = batch.slices[place.slice]
     if (slice === undefined) continue
-    const follows = place.order > poison.order && slice.schema.id === table && keysOfRow(slice, place.row).some((key) => run.quarantine.has(slice.schema.id, key))
+    const follows =
+      place.order > poison.order &&
+      slice.schema.id === table &&
+      keysOfRow(slice, place.row).some((key) => run.quarantine.has(slice.schema.id, key))
     if (place !== poison && !follows) {
       keep.push(place)
       continue
@@ -108,7 +119,13 @@ export interface Isolated {
 }
 
 /** Loads rows of a chunk in transactions of their own, halving what the sink refuses until single rows are left. */
-export async function loadWithoutPoison(run: Run, request: LoadRequest, slice: Slice, totals: Isolated, signal: AbortSignal): Promise<void> {
+export async function loadWithoutPoison(
+  run: Run,
+  request: LoadRequest,
+  slice: Slice,
+  totals: Isolated,
+  signal: AbortSignal,
+): Promise<void> {
   try {
     await using loader = await run.sink.load(request, signal)
     await loader.write({ format: 'rows', slice, rows: slice.rows, bytes: slice.bytes.length })

@@ -7,7 +7,15 @@ export type TableEvent = 'copy' | 'copied' | 'copied-in-later-view' | 'bounded-c
 /** The whole machine: state × event → state; null: cannot happen. TypeScript keeps the table complete. */
 const TRANSITIONS: Record<TableState, Record<TableEvent, TableState | null>> = {
   pending: row({ copy: 'copying', 'read-again': 'pending', remove: 'removed', fail: 'failed', copied: 'streaming' }),
-  copying: row({ copy: 'copying', copied: 'streaming', 'copied-in-later-view': 'converging', 'bounded-copied': 'done', 'read-again': 'pending', fail: 'failed', remove: 'removed' }),
+  copying: row({
+    copy: 'copying',
+    copied: 'streaming',
+    'copied-in-later-view': 'converging',
+    'bounded-copied': 'done',
+    'read-again': 'pending',
+    fail: 'failed',
+    remove: 'removed',
+  }),
   converging: row({ 'passed-views': 'streaming', 'read-again': 'pending', fail: 'failed', remove: 'removed' }),
   streaming: row({ 'read-again': 'pending', 'passed-views': 'streaming', fail: 'failed', remove: 'removed' }),
   done: row({ 'read-again': 'pending', fail: 'failed', remove: 'removed' }),
@@ -16,7 +24,17 @@ const TRANSITIONS: Record<TableState, Record<TableEvent, TableState | null>> = {
 }
 
 function row(entries: Partial<Record<TableEvent, TableState>>): Record<TableEvent, TableState | null> {
-  return { copy: null, copied: null, 'copied-in-later-view': null, 'bounded-copied': null, 'passed-views': null, 'read-again': null, fail: null, remove: null, ...entries }
+  return {
+    copy: null,
+    copied: null,
+    'copied-in-later-view': null,
+    'bounded-copied': null,
+    'passed-views': null,
+    'read-again': null,
+    fail: null,
+    remove: null,
+    ...entries,
+  }
 }
 
 export function transition(state: TableState, event: TableEvent): TableState {

@@ -9,7 +9,13 @@ const LENGTH = 10
 export function pipelineIdentity(options: Pick<PipelineOptions, 'name' | 'source' | 'sink'>): PipelineIdentity {
   const source = identityOf(options.source)
   const sink = identityOf(options.sink)
-  return { name: options.name ?? hash(`${source}\n${sink}`), source, sink, sourceLabel: options.source.label, sinkLabel: options.sink.label }
+  return {
+    name: options.name ?? hash(`${source}\n${sink}`),
+    source,
+    sink,
+    sourceLabel: options.source.label,
+    sinkLabel: options.sink.label,
+  }
 }
 
 function identityOf(endpoint: Endpoint): string {

@@ -37,12 +37,14 @@ export function connectorContext(lent: Lent, side: 'source' | 'sink'): Connector
 
 export async function openSource(endpoint: Endpoint, context: ConnectorContext): Promise<Source> {
   const { connector, config } = endpoint
-  if (connector.source === undefined) throw new TailraceError('CONFIG', `${connector.title} cannot be a source`, { hint: `tailrace connectors lists what can` })
+  if (connector.source === undefined)
+    throw new TailraceError('CONFIG', `${connector.title} cannot be a source`, { hint: `tailrace connectors lists what can` })
   return connector.source.open(config, context)
 }
 
 export async function openSink(endpoint: Endpoint, context: ConnectorContext): Promise<Sink> {
   const { connector, config } = endpoint
-  if (connector.sink === undefined) throw new TailraceError('CONFIG', `${connector.title} cannot be a sink`, { hint: `tailrace connectors lists what can` })
+  if (connector.sink === undefined)
+    throw new TailraceError('CONFIG', `${connector.title} cannot be a sink`, { hint: `tailrace connectors lists what can` })
   return connector.sink.open(config, context)
 }

@@ -84,5 +84,11 @@ export interface Plan {
   }[]
   readonly upstream: readonly { readonly what: string; readonly drop: string }[]
   readonly limits: readonly string[]
-  readonly problems: readonly { readonly severity: 'error' | 'warning'; readonly code: string; readonly message: string; readonly hint?: string; readonly path?: string }[]
+  readonly problems: readonly {
+    readonly severity: 'error' | 'warning'
+    readonly code: string
+    readonly message: string
+    readonly hint?: string
+    readonly path?: string
+  }[]
 }

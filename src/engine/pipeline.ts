@@ -34,7 +34,8 @@ export async function runPipeline(options: PipelineOptions, environment: Environ
     return await runLeased(options, environment, identity)
   } finally {
     // CASE 40: what failed before anything was touched leaves nothing behind, not even a name.
-    if (isNew && (await store.find(identity.name)) !== null && (await store.tables(identity.name)).length === 0) await store.remove(identity.name)
+    if (isNew && (await store.find(identity.name)) !== null && (await store.tables(identity.name)).length === 0)
+      await store.remove(identity.name)
   }
 }
 
@@ -103,7 +104,11 @@ async function takeOver(run: Run, signal: AbortSignal): Promise<void> {
   const { position } = await checkpoints.claim(signal)
   const known = run.checkpointer.position
   if (position === null && known !== null && run.live.some((table) => table.state === 'streaming' || table.state === 'converging')) {
-    throw new TailraceError('HISTORY_LOST', 'the target no longer holds the checkpoint of this pipeline: it was restored, emptied or made anew', { hint: `tailrace reset ${run.identity.name} starts over` })
+    throw new TailraceError(
+      'HISTORY_LOST',
+      'the target no longer holds the checkpoint of this pipeline: it was restored, emptied or made anew',
+      { hint: `tailrace reset ${run.identity.name} starts over` },
+    )
   }
   if (position !== null) run.checkpointer.rewind(position)
   // The run that made the origin died between storing it here and there.
@@ -132,7 +137,10 @@ async function copyPending(run: Run, signal: AbortSignal): Promise<void> {
 /** `--snapshot never`: only changes from now on. */
 async function skipSnapshot(run: Run, first: boolean, signal: AbortSignal): Promise<void> {
   if (run.source.anchor === undefined) throw new TailraceError('CONFIG', 'this source cannot follow changes without a snapshot')
-  const position = await run.source.anchor(run.live.map((table) => table.source), signal)
+  const position = await run.source.anchor(
+    run.live.map((table) => table.source),
+    signal,
+  )
   if (first) {
     await run.state.savePosition(position)
     await run.sink.checkpoints?.store(position, signal)
@@ -146,13 +154,22 @@ async function skipSnapshot(run: Run, first: boolean, signal: AbortSignal): Prom
 }
 
 /** Does what ended the stream for a while; false: the run is over. */
-async function turn(run: Run, state: PipelineState, end: Exclude<StreamEnd, { kind: 'done' | 'drained' }>, signal: AbortSignal): Promise<boolean> {
+async function turn(
+  run: Run,
+  state: PipelineState,
+  end: Exclude<StreamEnd, { kind: 'done' | 'drained' }>,
+  signal: AbortSignal,
+): Promise<boolean> {
   switch (end.kind) {
     case 'pause':
       return waitForResume(run, state, signal)
     case 'read-again':
       run.environment.logger.info(`${end.tables.map((table) => table.id).join(', ')} is read again: ${end.reason}`)
-      await readAgain(run, end.tables.map((table) => table.id), signal)
+      await readAgain(
+        run,
+        end.tables.map((table) => table.id),
+        signal,
+      )
       return true
     case 'resnapshot':
       await readAgain(run, end.ids, signal)
@@ -181,7 +198,11 @@ async function readAgain(run: Run, ids: readonly TableId[], signal: AbortSignal)
     if (table === undefined || table.state === 'removed') continue
     // Who has the name now comes first: an online migration swaps tables by renaming them (TRAPS 48).
     const now = found.find((each) => each.id === id) ?? found.find((each) => each.schema.relation === table.source.schema.relation)
-    if (now === undefined) throw new TailraceError('SCHEMA_CHANGED', `${id} is to be read again but is not in the source any more`, { hint: `tailrace tables ${run.identity.name} remove ${id}`, path: id })
+    if (now === undefined)
+      throw new TailraceError('SCHEMA_CHANGED', `${id} is to be read again but is not in the source any more`, {
+        hint: `tailrace tables ${run.identity.name} remove ${id}`,
+        path: id,
+      })
     const schema = { ...now.schema, id }
     const before = { id, schema: renamedAs(table.source.schema, schema), target: table.target }
     table.source = { ...now, id, schema }
@@ -214,12 +235,22 @@ async function changeTables(run: Run, add: readonly string[], remove: readonly T
 async function finish(run: Run): Promise<Report> {
   await run.checkpointer.save(run.environment.abort)
   for (const { table, read, accounted } of run.tally.imbalance()) {
-    run.note({ severity: 'error', code: 'NOT_ACCOUNTED', message: `${table}: ${read} rows were read and ${accounted} written, dead-lettered or filtered`, path: table })
+    run.note({
+      severity: 'error',
+      code: 'NOT_ACCOUNTED',
+      message: `${table}: ${read} rows were read and ${accounted} written, dead-lettered or filtered`,
+      path: table,
+    })
   }
   const complete = run.live.every((table) => table.state === 'done')
   run.doing = complete ? 'done' : run.options.mode.kind === 'copy' ? 'stopped' : 'stopped'
   if (run.options.mode.kind === 'copy' && !complete) {
-    run.note({ severity: 'error', code: 'ABORTED', message: 'the copy was stopped before it was complete', hint: 'start it again: it begins anew, from one consistent view' })
+    run.note({
+      severity: 'error',
+      code: 'ABORTED',
+      message: 'the copy was stopped before it was complete',
+      hint: 'start it again: it begins anew, from one consistent view',
+    })
   }
   await run.persist(true)
   return run.report()

@@ -52,21 +52,48 @@ export async function planPipeline(options: PipelineOptions, environment: Enviro
   }
 }
 
-async function allProblems(options: PipelineOptions, source: Source, sink: Sink, tables: readonly SourceTable[], known: boolean, signal: AbortSignal): Promise<Problem[]> {
+async function allProblems(
+  options: PipelineOptions,
+  source: Source,
+  sink: Sink,
+  tables: readonly SourceTable[],
+  known: boolean,
+  signal: AbortSignal,
+): Promise<Problem[]> {
   const purpose: Purpose = options.mode.kind === 'copy' ? 'copy' : options.snapshot === 'never' ? 'stream' : 'follow'
   const sinkTables = tables.map((table) => ({ id: table.id, schema: table.schema, target: targetOf(table.schema, options.map) }))
   const beside = tablesBeside(options, sinkTables)
-  const problems = [...(await source.check(tables, purpose, signal, beside)), ...(await sink.check(sinkTables, signal)), ...selfCopies(sinkTables, beside)]
+  const problems = [
+    ...(await source.check(tables, purpose, signal, beside)),
+    ...(await sink.check(sinkTables, signal)),
+    ...selfCopies(sinkTables, beside),
+  ]
   if (known || options.ifExists !== 'stop') return problems
   for (const table of sinkTables) {
     if ((await sink.inspect(table, signal)) !== 'filled') continue
-    problems.push({ severity: 'error', code: 'TARGET_NOT_EMPTY', message: `the target table ${targetLabel(table.target)} holds rows already`, hint: '--if-exists truncate, replace or append', path: table.id })
+    problems.push({
+      severity: 'error',
+      code: 'TARGET_NOT_EMPTY',
+      message: `the target table ${targetLabel(table.target)} holds rows already`,
+      hint: '--if-exists truncate, replace or append',
+      path: table.id,
+    })
   }
   return problems
 }
 
-async function planTables(options: PipelineOptions, source: Source, sink: Sink, tables: readonly SourceTable[], ok: boolean, signal: AbortSignal): Promise<TablePlan[]> {
-  if (!ok || options.snapshot === 'never' || source.openSnapshot === undefined || tables.length === 0) return tables.map((table) => describe(options, sink, table, { chunks: 0, rule: 'table', reason: ok ? 'no snapshot' : 'not planned: see the problems' }))
+async function planTables(
+  options: PipelineOptions,
+  source: Source,
+  sink: Sink,
+  tables: readonly SourceTable[],
+  ok: boolean,
+  signal: AbortSignal,
+): Promise<TablePlan[]> {
+  if (!ok || options.snapshot === 'never' || source.openSnapshot === undefined || tables.length === 0)
+    return tables.map((table) =>
+      describe(options, sink, table, { chunks: 0, rule: 'table', reason: ok ? 'no snapshot' : 'not planned: see the problems' }),
+    )
   await using snapshot = await source.openSnapshot({ tables, mode: 'bounded', workers: 1 }, signal)
   const plans: TablePlan[] = []
   for (const table of snapshot.tables()) {
@@ -79,8 +106,12 @@ async function planTables(options: PipelineOptions, source: Source, sink: Sink, 
 function describe(options: PipelineOptions, sink: Sink, table: SourceTable, cut: Pick<TablePlan, 'chunks' | 'rule' | 'reason'>): TablePlan {
   const { schema } = table
   const target = { id: table.id, schema, target: targetOf(schema, options.map) }
-  const computed = schema.computed?.map((column) => `generated column ${column.name} is not copied: a PostgreSQL target computes it, others go without`) ?? []
-  const unknown = schema.columns.filter((column) => column.type.kind === 'other').map((column) => `column ${column.name} of type ${column.sourceType} travels as text (${formatType(column.type)})`)
+  const computed =
+    schema.computed?.map((column) => `generated column ${column.name} is not copied: a PostgreSQL target computes it, others go without`) ??
+    []
+  const unknown = schema.columns
+    .filter((column) => column.type.kind === 'other')
+    .map((column) => `column ${column.name} of type ${column.sourceType} travels as text (${formatType(column.type)})`)
   return {
     source: table.id,
     sink: targetLabel(target.target),

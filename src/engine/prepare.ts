@@ -23,12 +23,24 @@ export async function findTables(run: Run, signal: AbortSignal): Promise<void> {
     else await forget(run, table, now)
   }
   for (const source of byId.values()) run.tables.set(source.id, newTable(source, run.options.map))
-  if (run.live.length === 0) throw new TailraceError('CONFIG', 'there is no table to copy', { hint: 'the source has no table that this user can see, or --tables names none' })
+  if (run.live.length === 0)
+    throw new TailraceError('CONFIG', 'there is no table to copy', {
+      hint: 'the source has no table that this user can see, or --tables names none',
+    })
   checkTargets(run.live)
 }
 
 export function newTable(source: SourceTable, map: ReadonlyMap<string, string>): PipelineTable {
-  return { id: source.id, source, target: targetOf(source.schema, map), state: 'pending', rule: null, chunks: 0, chunksDone: 0, ours: false }
+  return {
+    id: source.id,
+    source,
+    target: targetOf(source.schema, map),
+    state: 'pending',
+    rule: null,
+    chunks: 0,
+    chunksDone: 0,
+    ours: false,
+  }
 }
 
 /** A table that is gone from the source or from the selection is not followed any more; the target keeps what it has. */
@@ -37,7 +49,12 @@ async function forget(run: Run, table: PipelineTable, now: SourceTable | undefin
     run.tables.delete(table.id)
     return
   }
-  run.note({ severity: 'warning', code: 'SCHEMA_CHANGED', message: `${table.id} is no longer in the source or the selection: it is not followed any more, the target keeps its rows`, path: table.id })
+  run.note({
+    severity: 'warning',
+    code: 'SCHEMA_CHANGED',
+    message: `${table.id} is no longer in the source or the selection: it is not followed any more, the target keeps its rows`,
+    path: table.id,
+  })
   table.state = transition(table.state, 'remove')
   await run.saveTable(table)
 }
@@ -49,7 +66,12 @@ export async function checkBoth(run: Run, signal: AbortSignal): Promise<void> {
   const sourceTables = tables.map((table) => table.source)
   const sinkTables = tables.map(sinkTable)
   const beside = tablesBeside(run.options, sinkTables)
-  const problems = [...(await run.source.check(sourceTables, purpose, signal, beside)), ...(await run.sink.check(sinkTables, signal)), ...selfCopies(sinkTables, beside), ...keylessProblems(run)]
+  const problems = [
+    ...(await run.source.check(sourceTables, purpose, signal, beside)),
+    ...(await run.sink.check(sinkTables, signal)),
+    ...selfCopies(sinkTables, beside),
+    ...keylessProblems(run),
+  ]
   for (const problem of problems) run.note(problem)
   throwProblems(problems.filter((problem) => problem.severity === 'error'))
 }
@@ -58,7 +80,12 @@ function keylessProblems(run: Run): Problem[] {
   if (run.options.mode.kind === 'copy' || run.capabilities.commit === 'transactional') return []
   return run.live
     .filter((table) => table.source.schema.key.length === 0)
-    .map((table) => ({ severity: 'warning' as const, code: 'SCHEMA_UNSUPPORTED' as const, message: `${table.id} has no key and the sink is not transactional: rows may come twice after a crash (at-least-once)`, path: table.id }))
+    .map((table) => ({
+      severity: 'warning' as const,
+      code: 'SCHEMA_UNSUPPORTED' as const,
+      message: `${table.id} has no key and the sink is not transactional: rows may come twice after a crash (at-least-once)`,
+      path: table.id,
+    }))
 }
 
 /** Makes target tables, or shows the sink those that it has. What is there of someone else is dealt with as asked. */
@@ -76,10 +103,14 @@ async function makeTarget(run: Run, table: PipelineTable, signal: AbortSignal): 
   const found = await run.sink.inspect(target, signal)
   const { ifExists } = run.options
   if (found === 'filled' && ifExists === 'stop') {
-    throw new TailraceError('TARGET_NOT_EMPTY', `the target table ${targetLabel(table.target)} holds rows that this pipeline did not write`, {
-      hint: '--if-exists truncate empties it first, replace makes it anew, append adds to it',
-      path: table.id,
-    })
+    throw new TailraceError(
+      'TARGET_NOT_EMPTY',
+      `the target table ${targetLabel(table.target)} holds rows that this pipeline did not write`,
+      {
+        hint: '--if-exists truncate empties it first, replace makes it anew, append adds to it',
+        path: table.id,
+      },
+    )
   }
   await run.sink.applySchema(target, null, signal, { replace: ifExists === 'replace' && found !== 'absent' })
   if (found === 'filled' && ifExists === 'truncate') await run.sink.clear(target, signal)

@@ -18,7 +18,12 @@ export interface Report {
   readonly problems: readonly ReportProblem[]
   /** What is kept upstream for the pipeline, and the command that drops it. */
   readonly upstream: readonly { readonly what: string; readonly drop: string }[]
-  readonly retention?: { readonly name: string; readonly retainedBytes: number; readonly status: string; readonly remainingBytes: number | null }
+  readonly retention?: {
+    readonly name: string
+    readonly retainedBytes: number
+    readonly status: string
+    readonly remainingBytes: number | null
+  }
 }
 
 export type PipelineStateName = 'starting' | 'copying' | 'converging' | 'streaming' | 'paused' | 'retrying' | 'stopped' | 'done' | 'failed'

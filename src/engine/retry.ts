@@ -29,9 +29,14 @@ export async function retrying<T>(run: Run, signal: AbortSignal, attempt: (progr
 
 /** Waits, then asks the sink; that too is tried until it works. */
 async function pauseBeforeRetry(run: Run, error: TailraceError, backoff: Backoff, signal: AbortSignal): Promise<void> {
-  for (let failure = error; ; ) {
+  for (let failure = error; ;) {
     const wait = backoff.next()
-    run.note({ severity: 'warning', code: failure.code, message: failure.message, ...(failure.hint === undefined ? {} : { hint: failure.hint }) })
+    run.note({
+      severity: 'warning',
+      code: failure.code,
+      message: failure.message,
+      ...(failure.hint === undefined ? {} : { hint: failure.hint }),
+    })
     const level = backoff.attempt > QUIET_ATTEMPTS ? 'warn' : 'info'
     run.environment.logger[level](`${failure.message}; trying again in ${(wait / 1000).toFixed(1)} s`, { attempt: backoff.attempt })
     run.doing = 'retrying'

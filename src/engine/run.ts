@@ -171,7 +171,13 @@ export class Run {
       written: counters.written,
       deadLettered: counters.deadLettered,
       filtered: counters.filtered,
-      snapshot: { rows: counters.snapshotRows, bytes: counters.snapshotBytes, chunks: table.chunks, done: table.chunksDone, expectedRows: table.source.schema.estimate.rows },
+      snapshot: {
+        rows: counters.snapshotRows,
+        bytes: counters.snapshotBytes,
+        chunks: table.chunks,
+        done: table.chunksDone,
+        expectedRows: table.source.schema.estimate.rows,
+      },
       stream: { inserts: counters.inserts, updates: counters.updates, deletes: counters.deletes, truncates: counters.truncates },
     }
   }

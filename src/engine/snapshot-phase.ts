@@ -54,7 +54,10 @@ interface Work {
 async function openSnapshot(run: Run, tables: readonly PipelineTable[], mode: SnapshotMode, signal: AbortSignal): Promise<Snapshot | null> {
   const { drain } = run.environment
   try {
-    return await run.source.openSnapshot!({ tables: tables.map((table) => table.source), mode, workers: run.options.workers }, AbortSignal.any([signal, drain]))
+    return await run.source.openSnapshot!(
+      { tables: tables.map((table) => table.source), mode, workers: run.options.workers },
+      AbortSignal.any([signal, drain]),
+    )
   } catch (error) {
     if (drain.aborted && !signal.aborted) return null
     throw error
@@ -90,7 +93,10 @@ async function planTable(run: Run, table: PipelineTable, snapshot: Snapshot, mod
   if (table.ours || ledger.length > 0) await emptyTarget(run, table, signal)
   await forgetHoles(run, table.id)
   const plan = await snapshot.plan(table.source, signal)
-  await run.state.saveChunks(table.id, plan.chunks.map((chunk) => ({ chunk, view: null, done: false, rows: 0, bytes: 0 })))
+  await run.state.saveChunks(
+    table.id,
+    plan.chunks.map((chunk) => ({ chunk, view: null, done: false, rows: 0, bytes: 0 })),
+  )
   table.rule = plan.rule
   table.chunks = plan.chunks.length
   table.chunksDone = 0
@@ -105,7 +111,13 @@ function resumeTable(run: Run, table: PipelineTable, ledger: readonly ChunkRecor
   const rows = done.reduce((sum, record) => sum + record.rows, 0)
   const counters = run.tally.of(table.id)
   if (counters.snapshotRows !== rows) {
-    run.tally.load(table.id, { ...zeroCounters(), read: rows, written: rows, snapshotRows: rows, snapshotBytes: done.reduce((sum, record) => sum + record.bytes, 0) })
+    run.tally.load(table.id, {
+      ...zeroCounters(),
+      read: rows,
+      written: rows,
+      snapshotRows: rows,
+      snapshotBytes: done.reduce((sum, record) => sum + record.bytes, 0),
+    })
   }
   table.chunks = ledger.length
   table.chunksDone = ledger.filter((record) => record.done).length
@@ -138,7 +150,9 @@ async function workThrough(run: Run, { snapshot, jobs, view, formats, copied }: 
       }),
     ),
   )
-  const first = results.find((result) => result.status === 'rejected' && !isAbort(result.reason)) ?? results.find((result) => result.status === 'rejected')
+  const first =
+    results.find((result) => result.status === 'rejected' && !isAbort(result.reason)) ??
+    results.find((result) => result.status === 'rejected')
   if (first?.status === 'rejected') throw first.reason
 }
 
@@ -148,7 +162,8 @@ function isAbort(error: unknown): boolean {
 
 async function chooseFormats(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<Map<TableId, SnapshotFormat>> {
   const formats = new Map<TableId, SnapshotFormat>()
-  for (const table of tables) formats.set(table.id, chooseFormat(run.options, (await run.sink.formats?.(sinkTable(table), signal)) ?? run.capabilities.formats))
+  for (const table of tables)
+    formats.set(table.id, chooseFormat(run.options, (await run.sink.formats?.(sinkTable(table), signal)) ?? run.capabilities.formats))
   return formats
 }
 
@@ -165,7 +180,14 @@ async function copyChunk(run: Run, snapshot: Snapshot, job: Job, view: number, f
   const counts = await loadChunk(run, snapshot, job, format, signal)
   await run.state.saveChunk(table.id, { chunk, view, done: true, rows: counts.rows, bytes: counts.bytes })
   table.chunksDone++
-  run.tally.add(table.id, { read: counts.rows, written: counts.written, filtered: counts.filtered, deadLettered: counts.deadLettered, snapshotRows: counts.rows, snapshotBytes: counts.bytes })
+  run.tally.add(table.id, {
+    read: counts.rows,
+    written: counts.written,
+    filtered: counts.filtered,
+    deadLettered: counts.deadLettered,
+    snapshotRows: counts.rows,
+    snapshotBytes: counts.bytes,
+  })
   run.progress()
   await run.persist()
 }
@@ -198,7 +220,10 @@ async function loadWhole(run: Run, snapshot: Snapshot, job: Job, format: Snapsho
     run.progress()
   }
   const { rows } = await loader.finish()
-  if (rows !== sent) throw new TailraceError('NOT_ACCOUNTED', `copying ${table.id}: ${sent} rows were sent and the target counted ${rows}`, { path: table.id })
+  if (rows !== sent)
+    throw new TailraceError('NOT_ACCOUNTED', `copying ${table.id}: ${sent} rows were sent and the target counted ${rows}`, {
+      path: table.id,
+    })
   return counts
 }
 
@@ -233,7 +258,10 @@ async function loadIsolated(run: Run, snapshot: Snapshot, job: Job, signal: Abor
     if (frame.format !== 'rows') throw new TailraceError('BUG', 'the source gave another format than the one asked for')
     counts.rows += frame.rows
     counts.bytes += frame.bytes
-    const result = run.options.transform === null ? { slices: [frame.slice], filtered: 0, deadLettered: 0 } : await transformFrame(run, run.options.transform, frame.slice)
+    const result =
+      run.options.transform === null
+        ? { slices: [frame.slice], filtered: 0, deadLettered: 0 }
+        : await transformFrame(run, run.options.transform, frame.slice)
     counts.filtered += result.filtered
     counts.deadLettered += result.deadLettered
     for (const slice of result.slices) {

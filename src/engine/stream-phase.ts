@@ -14,7 +14,11 @@ import { prepareBatch, ReadAgain } from './stream-step.ts'
 const LAG_MILLIS = 1000
 
 /** Why the stream phase ended: for good, or to read tables again, or for a person's request. */
-export type StreamEnd = { readonly kind: 'done' } | { readonly kind: 'drained' } | { readonly kind: 'read-again'; readonly tables: readonly TableSchema[]; readonly reason: string } | Interruption
+export type StreamEnd =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'drained' }
+  | { readonly kind: 'read-again'; readonly tables: readonly TableSchema[]; readonly reason: string }
+  | Interruption
 
 /** Follows the source until the mode's end, a drain, or something that needs a snapshot; reconnects as long as it takes. */
 export async function runStream(run: Run, signal: AbortSignal): Promise<StreamEnd> {
@@ -23,7 +27,11 @@ export async function runStream(run: Run, signal: AbortSignal): Promise<StreamEn
     try {
       // Again after each failure: fences of rows fetched for a transaction that is rolled back now do not count.
       await loadFences(run)
-      await seal(run, run.live.filter((table) => table.state === 'streaming'), signal)
+      await seal(
+        run,
+        run.live.filter((table) => table.state === 'streaming'),
+        signal,
+      )
       target ??= await stopAt(run, run.options.mode, signal)
       return await follow(run, target, signal, progressed)
     } catch (error) {
@@ -43,7 +51,11 @@ async function stopAt(run: Run, mode: Mode, signal: AbortSignal): Promise<StopAt
   if (mode.until === 'caught-up') return { position: await caughtUpAt(run, signal), time: null }
   if ('time' in mode.until) return { position: null, time: mode.until.time }
   const position = (await run.source.parsePosition?.(mode.until.position, signal)) ?? null
-  if (position === null) throw new TailraceError('USAGE', `${JSON.stringify(mode.until.position)} is no position of this source`, { hint: '--until caught-up, a position such as 0/16B3748, or a time such as 2026-01-31T12:00:00Z', path: 'until' })
+  if (position === null)
+    throw new TailraceError('USAGE', `${JSON.stringify(mode.until.position)} is no position of this source`, {
+      hint: '--until caught-up, a position such as 0/16B3748, or a time such as 2026-01-31T12:00:00Z',
+      path: 'until',
+    })
   return { position, time: null }
 }
 
@@ -52,7 +64,11 @@ async function caughtUpAt(run: Run, signal: AbortSignal): Promise<Position | nul
   const head = (await run.source.head?.(signal)) ?? null
   const from = run.checkpointer.position
   if (head !== null && from !== null && run.source.comparePositions?.(from, head) === 1) {
-    throw new TailraceError('HISTORY_LOST', `the saved position ${from} lies past the end of the source's log at ${head}: the source was restored or lost data`, { hint: `tailrace reset ${run.identity.name} starts over` })
+    throw new TailraceError(
+      'HISTORY_LOST',
+      `the saved position ${from} lies past the end of the source's log at ${head}: the source was restored or lost data`,
+      { hint: `tailrace reset ${run.identity.name} starts over` },
+    )
   }
   return head
 }
@@ -60,7 +76,10 @@ async function caughtUpAt(run: Run, signal: AbortSignal): Promise<Position | nul
 /** One connection's worth of stream. */
 async function follow(run: Run, target: StopAt, signal: AbortSignal, onProgress: () => void): Promise<StreamEnd> {
   const from = run.checkpointer.position
-  if (from === null) throw new TailraceError('HISTORY_LOST', 'the pipeline has no position to follow from', { hint: `tailrace reset ${run.identity.name} starts over` })
+  if (from === null)
+    throw new TailraceError('HISTORY_LOST', 'the pipeline has no position to follow from', {
+      hint: `tailrace reset ${run.identity.name} starts over`,
+    })
   if (isPast(run, from, target)) return { kind: 'done' }
   const stop = new AbortController()
   const drain = (): void => stop.abort()

@@ -69,20 +69,39 @@ function prepareBarrier(run: Run, batch: StreamBatch, barrier: Barrier): StreamB
   if (table === undefined || table.state === 'removed') return null
   if (barrier.changes.length === 0 && barrier.ambiguous === null) return asIgnored(run, batch, barrier, table.source.schema)
   if (barrier.ambiguous !== null && isCovered(run, batch, table.id)) return null
-  const what = barrier.changes.map((change) => `${change.kind} ${[change.before, change.after].filter((name) => name !== null).join(' → ')}`).join(', ')
+  const what = barrier.changes
+    .map((change) => `${change.kind} ${[change.before, change.after].filter((name) => name !== null).join(' → ')}`)
+    .join(', ')
   if (run.options.schemaChanges === 'stop') {
-    throw new TailraceError('SCHEMA_CHANGED', `${table.id} changed (${what || barrier.ambiguous}) and --schema-changes is stop`, { hint: 'start again with --schema-changes evolve to follow it, or ignore to leave the target as it is', path: table.id })
+    throw new TailraceError('SCHEMA_CHANGED', `${table.id} changed (${what || barrier.ambiguous}) and --schema-changes is stop`, {
+      hint: 'start again with --schema-changes evolve to follow it, or ignore to leave the target as it is',
+      path: table.id,
+    })
   }
   if (run.options.schemaChanges === 'ignore' && barrier.blind === true) {
-    throw new TailraceError('SCHEMA_CHANGED', `${barrier.ambiguous}; with --schema-changes ignore its rows cannot be followed`, { hint: `tailrace resnapshot ${run.identity.name} ${table.id}, or start again with --schema-changes evolve`, path: table.id })
+    throw new TailraceError('SCHEMA_CHANGED', `${barrier.ambiguous}; with --schema-changes ignore its rows cannot be followed`, {
+      hint: `tailrace resnapshot ${run.identity.name} ${table.id}, or start again with --schema-changes evolve`,
+      path: table.id,
+    })
   }
   if (run.options.schemaChanges === 'ignore') {
-    run.note({ severity: 'warning', code: 'SCHEMA_CHANGED', message: `${table.id} changed (${what || barrier.ambiguous}); ignored as asked`, path: table.id })
+    run.note({
+      severity: 'warning',
+      code: 'SCHEMA_CHANGED',
+      message: `${table.id} changed (${what || barrier.ambiguous}); ignored as asked`,
+      path: table.id,
+    })
     return null
   }
   if (barrier.ambiguous !== null) throw new ReadAgain(barrier.schema, barrier.ambiguous)
   if (barrier.changes.some((change) => change.kind === 'table-dropped')) {
-    run.note({ severity: 'warning', code: 'SCHEMA_CHANGED', message: `${table.id} was dropped in the source: the target keeps its rows`, hint: `tailrace tables ${run.identity.name} remove ${table.id}`, path: table.id })
+    run.note({
+      severity: 'warning',
+      code: 'SCHEMA_CHANGED',
+      message: `${table.id} was dropped in the source: the target keeps its rows`,
+      hint: `tailrace tables ${run.identity.name} remove ${table.id}`,
+      path: table.id,
+    })
     return null
   }
   run.environment.logger.info(`${table.id} changed: ${what}`)

@@ -40,7 +40,11 @@ export function checkTargets(tables: readonly PipelineTable[]): void {
   for (const table of tables) {
     const place = `${table.target.namespace ?? ''}\0${table.target.name}`
     const other = taken.get(place)
-    if (other !== undefined) throw new TailraceError('CONFIG', `${other} and ${table.id} would both be written to ${table.target.name}`, { hint: `--map ${table.id}=other_name`, path: 'map' })
+    if (other !== undefined)
+      throw new TailraceError('CONFIG', `${other} and ${table.id} would both be written to ${table.target.name}`, {
+        hint: `--map ${table.id}=other_name`,
+        path: 'map',
+      })
     taken.set(place, table.id)
   }
 }
@@ -55,6 +59,13 @@ export function recordOf(table: PipelineTable, counters: string): TableRecord {
 
 /** A table that an earlier run knew, with what the command line says of it now. */
 export function restoreTable(record: TableRecord, found: SourceTable | undefined): PipelineTable {
-  const source: SourceTable = { id: record.id, schema: record.schema, where: found?.where ?? null, columnsFixed: found?.columnsFixed ?? false, keyFixed: found?.keyFixed ?? false, excluded: found?.excluded ?? [] }
+  const source: SourceTable = {
+    id: record.id,
+    schema: record.schema,
+    where: found?.where ?? null,
+    columnsFixed: found?.columnsFixed ?? false,
+    keyFixed: found?.keyFixed ?? false,
+    excluded: found?.excluded ?? [],
+  }
   return { id: record.id, source, target: record.target, state: record.state, rule: record.rule, chunks: 0, chunksDone: 0, ours: true }
 }

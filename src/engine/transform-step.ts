@@ -22,7 +22,12 @@ function sum(counts: ReadonlyMap<unknown, number>): number {
 export async function transformFrame(run: Run, transform: Transform, slice: Slice): Promise<TransformedFrame> {
   const result = await transformSnapshot(slice, transform, { pipeline: run.identity.name, signal: run.environment.abort })
   await takeFailed(run, result)
-  return { slices: result.slices, written: result.rows - sum(result.added), filtered: sum(result.filtered), deadLettered: result.failed.length }
+  return {
+    slices: result.slices,
+    written: result.rows - sum(result.added),
+    filtered: sum(result.filtered),
+    deadLettered: result.failed.length,
+  }
 }
 
 /** A batch of the stream through the user's transform; counts what was filtered and what failed. */
@@ -41,5 +46,8 @@ async function takeFailed(run: Run, { failed }: Transformed): Promise<void> {
   const [first] = failed
   if (first === undefined) return
   if (run.options.onRowError === 'stop') throw first.error
-  await saveLetters(run, failed.map((row) => deadLetter(run, row, row.sequence, 'transform', row.error)))
+  await saveLetters(
+    run,
+    failed.map((row) => deadLetter(run, row, row.sequence, 'transform', row.error)),
+  )
 }

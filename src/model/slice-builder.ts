@@ -187,7 +187,13 @@ export function textRowsToSlice(schema: TableSchema, rows: readonly TextRow[]): 
   const builder = new SliceBuilder(schema)
   const pieces: Buffer[] = []
   let offset = 0
-  const put = (value: string | Uint8Array | null | undefined, starts: Int32Array, lengths: Int32Array, cell: number, missing: number): void => {
+  const put = (
+    value: string | Uint8Array | null | undefined,
+    starts: Int32Array,
+    lengths: Int32Array,
+    cell: number,
+    missing: number,
+  ): void => {
     starts[cell] = offset
     if (value === null) lengths[cell] = NULL_VALUE
     else if (value === undefined) lengths[cell] = missing

@@ -20,7 +20,10 @@ export function selectTables(all: readonly TableSchema[], selection: Selection):
 /** A pattern `name`, `schema.name`, with `*` for any run of characters, as a test on tables. */
 export function tablePattern(pattern: string): (schema: { readonly namespace: string; readonly name: string }) => boolean {
   const parsed = parseTableName(pattern)
-  if (parsed === null) throw new TailraceError('USAGE', `${JSON.stringify(pattern)} is not a table name or pattern`, { hint: 'name, schema.name, schema.* or "Mixed Case"."name"' })
+  if (parsed === null)
+    throw new TailraceError('USAGE', `${JSON.stringify(pattern)} is not a table name or pattern`, {
+      hint: 'name, schema.name, schema.* or "Mixed Case"."name"',
+    })
   const name = glob(parsed.name)
   const namespace = parsed.namespace === null ? null : glob(parsed.namespace)
   return (schema) => name.test(schema.name) && (namespace === null || namespace.test(schema.namespace))
@@ -44,8 +47,19 @@ function chooseTables(all: readonly TableSchema[], patterns: readonly string[]):
 }
 
 function unknownTable(pattern: string, all: readonly TableSchema[]): TailraceError {
-  const guess = nearest(pattern, all.flatMap((schema) => [schema.id, schema.name]))
-  const hint = guess !== null ? `did you mean ${guess}?` : all.length === 0 ? 'the source has no table that this user can see' : `there are: ${all.slice(0, 8).map((schema) => schema.id).join(', ')}${all.length > 8 ? ', …' : ''}`
+  const guess = nearest(
+    pattern,
+    all.flatMap((schema) => [schema.id, schema.name]),
+  )
+  const hint =
+    guess !== null
+      ? `did you mean ${guess}?`
+      : all.length === 0
+        ? 'the source has no table that this user can see'
+        : `there are: ${all
+            .slice(0, 8)
+            .map((schema) => schema.id)
+            .join(', ')}${all.length > 8 ? ', …' : ''}`
   return new TailraceError('USAGE', `no table of the source matches ${JSON.stringify(pattern)}`, { hint, path: 'tables' })
 }
 
@@ -56,19 +70,25 @@ function lookUp<T>(entries: ReadonlyMap<string, T>, schema: TableSchema): T | un
 
 function checkNames(selection: Selection, chosen: readonly TableSchema[]): void {
   for (const entries of [selection.columns, selection.where, selection.keys]) {
-    for (const pattern of (entries as ReadonlyMap<string, unknown>).keys()) if (!chosen.some(tablePattern(pattern))) throw unknownTable(pattern, chosen)
+    for (const pattern of (entries as ReadonlyMap<string, unknown>).keys())
+      if (!chosen.some(tablePattern(pattern))) throw unknownTable(pattern, chosen)
   }
 }
 
 function project(schema: TableSchema, selection: Selection): TableSchema {
   const wanted = lookUp(selection.columns, schema)
   const excluded = excludedColumns(schema, selection.exclude)
-  const kept = wanted === undefined ? schema.columns.filter((column) => !excluded.has(column.name)) : wanted.map((name) => findColumn(schema, name))
+  const kept =
+    wanted === undefined ? schema.columns.filter((column) => !excluded.has(column.name)) : wanted.map((name) => findColumn(schema, name))
   const keyColumns = lookUp(selection.keys, schema) ?? keyNames(schema)
   if (kept.length === 0) throw new TailraceError('USAGE', `no column of ${schema.id} is left to copy`, { path: 'columns' })
   const key = keyColumns.map((name) => {
     const position = kept.findIndex((column) => column.name === findColumn(schema, name).name)
-    if (position < 0) throw new TailraceError('USAGE', `column ${name} of ${schema.id} identifies its rows and cannot be left out`, { hint: `choose another identity with --key ${schema.id}=…`, path: 'columns' })
+    if (position < 0)
+      throw new TailraceError('USAGE', `column ${name} of ${schema.id} identifies its rows and cannot be left out`, {
+        hint: `choose another identity with --key ${schema.id}=…`,
+        path: 'columns',
+      })
     return position
   })
   return { ...schema, columns: kept, key }
@@ -88,7 +108,10 @@ function excludedColumns(schema: TableSchema, patterns: readonly string[]): Set<
 function findColumn(schema: TableSchema, name: string): Column {
   const index = schema.columns.findIndex((column) => column.name === name)
   if (index >= 0) return columnAt(schema, index)
-  const guess = nearest(name, schema.columns.map((column) => column.name))
+  const guess = nearest(
+    name,
+    schema.columns.map((column) => column.name),
+  )
   throw new TailraceError('USAGE', `table ${schema.id} has no column ${JSON.stringify(name)}`, {
     hint: guess === null ? `it has: ${schema.columns.map((column) => column.name).join(', ')}` : `did you mean ${guess}?`,
     path: 'columns',

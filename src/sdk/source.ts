@@ -121,7 +121,12 @@ export interface Source extends AsyncDisposable {
    * Every problem at once, each with a hint to type. Changes nothing. `beside`: tables that the pipeline writes in this very
    * place, when source and sink are one: their changes must not come back (TRAPS 55).
    */
-  check(tables: readonly SourceTable[], purpose: Purpose, signal: AbortSignal, beside?: readonly { readonly namespace: string | null; readonly name: string }[]): Promise<readonly Problem[]>
+  check(
+    tables: readonly SourceTable[],
+    purpose: Purpose,
+    signal: AbortSignal,
+    beside?: readonly { readonly namespace: string | null; readonly name: string }[],
+  ): Promise<readonly Problem[]>
   /** The tables that the selection names, ordered by id. Patterns that match nothing are a USAGE error. */
   discover(selection: Selection, signal: AbortSignal): Promise<readonly SourceTable[]>
   count?(table: SourceTable, signal: AbortSignal): Promise<{ rows: bigint; exact: boolean }>
@@ -145,7 +150,11 @@ export interface Source extends AsyncDisposable {
   /** Whether what the transaction did is in the view already. */
   covers?(view: View, transaction: Transaction): boolean
   /** Rows by key, as they are now in a new view: fills holes (TRAPS 4, 53). Order and number of rows are not promised. */
-  fetch?(table: SourceTable, keys: readonly (readonly string[])[], signal: AbortSignal): Promise<{ slice: Slice; view: View; viewEnd: Position }>
+  fetch?(
+    table: SourceTable,
+    keys: readonly (readonly string[])[],
+    signal: AbortSignal,
+  ): Promise<{ slice: Slice; view: View; viewEnd: Position }>
   /** The source may forget everything before. Cumulative, advisory. */
   confirm?(position: Position, signal: AbortSignal): Promise<void>
   retention?(signal: AbortSignal): Promise<Retention | null>

@@ -23,9 +23,22 @@ type Problem = Plan['problems'][number]
 /** What `plan` finds; nothing may have been made on the source. */
 async function problemsOf(source: SourceDatabase, uri: string, settings: PipelineSettings = {}): Promise<readonly Problem[]> {
   await using folder = await tempFolder('tr-check-')
-  const options = await pipelineOptions({ follow: true, ...settings }, { source: await endpoint('source', uri), sink: await endpoint('sink', `sqlite://${folder.join('x.db')}`) }, process.cwd())
+  const options = await pipelineOptions(
+    { follow: true, ...settings },
+    { source: await endpoint('source', uri), sink: await endpoint('sink', `sqlite://${folder.join('x.db')}`) },
+    process.cwd(),
+  )
   const never = new AbortController().signal
-  const plan = await planPipeline(options, { store: memoryStore(), holder: thisHolder(), logger: silentLogger, clock: Date.now, random: Math.random, drain: never, abort: never, scratchFolder: folder.path })
+  const plan = await planPipeline(options, {
+    store: memoryStore(),
+    holder: thisHolder(),
+    logger: silentLogger,
+    clock: Date.now,
+    random: Math.random,
+    drain: never,
+    abort: never,
+    scratchFolder: folder.path,
+  })
   assert.equal(await source.value('SELECT count(*) FROM pg_replication_slots WHERE database = current_database()'), '0')
   assert.equal(await source.value("SELECT count(*) FROM pg_publication WHERE pubname LIKE 'tailrace\\_%'"), '0')
   return plan.problems.filter((problem) => problem.severity === 'error')
@@ -46,7 +59,10 @@ describe('CASE 28 and what else check says before anything is touched', { concur
       CREATE TABLE nothing (id int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING; CREATE TABLE no_key (v int); CREATE TABLE lost_index (id int NOT NULL, v int); CREATE UNIQUE INDEX lost ON lost_index (id); ALTER TABLE lost_index REPLICA IDENTITY USING INDEX lost; DROP INDEX lost;
       CREATE TABLE deferrable_key (id int PRIMARY KEY DEFERRABLE)`)
     const problems = await problemsOf(source, source.uri)
-    assert.deepEqual(problems.map((problem) => [problem.path, problem.code]).sort(), ['deferrable_key', 'lost_index', 'no_key', 'nothing'].map((name) => [`public.${name}`, 'SCHEMA_UNSUPPORTED']))
+    assert.deepEqual(
+      problems.map((problem) => [problem.path, problem.code]).sort(),
+      ['deferrable_key', 'lost_index', 'no_key', 'nothing'].map((name) => [`public.${name}`, 'SCHEMA_UNSUPPORTED']),
+    )
     for (const problem of problems) assert.match(problem.hint ?? '', /REPLICA IDENTITY FULL/)
     assert.deepEqual(await problemsOf(source, source.uri, { tables: ['with_key', 'full_row', 'by_index'] }), [])
     // A copy that does not follow needs no identity.
@@ -59,17 +75,25 @@ describe('CASE 28 and what else check says before anything is touched', { concur
   })
 
   test('no REPLICATION, no CREATE, not the owner, no SELECT: all at once, each with what to type, and typing it is enough', async () => {
-    await using source = await bench.database(`CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE SCHEMA "S x"; CREATE TABLE "S x"."T y" (id int PRIMARY KEY); CREATE ROLE "Reader x" LOGIN`)
+    await using source = await bench.database(
+      `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE SCHEMA "S x"; CREATE TABLE "S x"."T y" (id int PRIMARY KEY); CREATE ROLE "Reader x" LOGIN`,
+    )
     const uri = bench.server.uri(source.name, { user: 'Reader x' })
     const problems = await problemsOf(source, uri)
     const text = problems.map((problem) => problem.hint ?? '').join('\n')
-    assert.ok(problems.every((problem) => problem.code === 'NOT_ALLOWED'), JSON.stringify(problems))
+    assert.ok(
+      problems.every((problem) => problem.code === 'NOT_ALLOWED'),
+      JSON.stringify(problems),
+    )
     assert.match(text, /ALTER ROLE "Reader x" REPLICATION/)
     assert.match(text, /GRANT SELECT ON "?public"?\."?t"? TO "Reader x"/)
     assert.match(text, /GRANT USAGE ON SCHEMA "S x" TO "Reader x"/)
     assert.match(text, /CREATE PUBLICATION tailrace FOR TABLE/)
     for (const problem of problems) {
-      for (const statement of (problem.hint ?? '').match(/(ALTER ROLE|GRANT|CREATE PUBLICATION)[^;,]*?(?=;|, or|$)|CREATE PUBLICATION[^;]*/g) ?? []) await source.run(statement)
+      for (const statement of (problem.hint ?? '').match(
+        /(ALTER ROLE|GRANT|CREATE PUBLICATION)[^;,]*?(?=;|, or|$)|CREATE PUBLICATION[^;]*/g,
+      ) ?? [])
+        await source.run(statement)
     }
     await using target = await openTarget('sqlite', bench)
     assert.deepEqual(await problemsOf(source, `${uri}?publication=tailrace`), [])
@@ -79,32 +103,58 @@ describe('CASE 28 and what else check says before anything is touched', { concur
   })
 
   test('a publication that does not exist, lacks a table, leaves out deletes', async () => {
-    await using source = await bench.database(`CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE PUBLICATION partly FOR TABLE t; CREATE PUBLICATION inserts FOR TABLE t, u WITH (publish = 'insert')`)
-    only(await problemsOf(source, `${source.uri}?publication=none`), 'CONFIG', /publication none does not exist/, /CREATE PUBLICATION "?none"?/)
-    only(await problemsOf(source, `${source.uri}?publication=partly`), 'CONFIG', /lacks public\.u/, /ALTER PUBLICATION "?partly"? ADD TABLE/)
+    await using source = await bench.database(
+      `CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE PUBLICATION partly FOR TABLE t; CREATE PUBLICATION inserts FOR TABLE t, u WITH (publish = 'insert')`,
+    )
+    only(
+      await problemsOf(source, `${source.uri}?publication=none`),
+      'CONFIG',
+      /publication none does not exist/,
+      /CREATE PUBLICATION "?none"?/,
+    )
+    only(
+      await problemsOf(source, `${source.uri}?publication=partly`),
+      'CONFIG',
+      /lacks public\.u/,
+      /ALTER PUBLICATION "?partly"? ADD TABLE/,
+    )
     only(await problemsOf(source, `${source.uri}?publication=inserts`), 'CONFIG', /leaves out/, /SET \(publish = /)
   })
 
-  test('TRAP 54: a publication with a row filter or a column list that takes something away', { skip: MAJOR < 15 ? 'filters and lists came with 15' : false }, async () => {
-    await using source = await bench.database(`CREATE TABLE t (id int PRIMARY KEY, v int); CREATE PUBLICATION some_rows FOR TABLE t WHERE (id > 5); CREATE PUBLICATION some_columns FOR TABLE t (id)`)
-    only(await problemsOf(source, `${source.uri}?publication=some_rows`), 'CONFIG', /some_rows/, /ALTER PUBLICATION/)
-    only(await problemsOf(source, `${source.uri}?publication=some_columns`), 'CONFIG', /some_columns/, /ALTER PUBLICATION|--columns/)
-  })
+  test(
+    'TRAP 54: a publication with a row filter or a column list that takes something away',
+    { skip: MAJOR < 15 ? 'filters and lists came with 15' : false },
+    async () => {
+      await using source = await bench.database(
+        `CREATE TABLE t (id int PRIMARY KEY, v int); CREATE PUBLICATION some_rows FOR TABLE t WHERE (id > 5); CREATE PUBLICATION some_columns FOR TABLE t (id)`,
+      )
+      only(await problemsOf(source, `${source.uri}?publication=some_rows`), 'CONFIG', /some_rows/, /ALTER PUBLICATION/)
+      only(await problemsOf(source, `${source.uri}?publication=some_columns`), 'CONFIG', /some_columns/, /ALTER PUBLICATION|--columns/)
+    },
+  )
 
   test('a slot of the name that is not ours', async () => {
     await using source = await bench.database(`CREATE TABLE t (id int PRIMARY KEY)`)
     await source.run("SELECT pg_create_logical_replication_slot('theirs', 'pgoutput')")
     await using target = await openTarget('sqlite', bench)
     const report = await new Pipeline(source, target, { sourceOptions: { slot: 'theirs' } }).run('caught-up')
-    assert.ok(report.problems.some((problem) => problem.code === 'HELD' && problem.hint?.includes('--source.slot')), JSON.stringify(report.problems))
+    assert.ok(
+      report.problems.some((problem) => problem.code === 'HELD' && problem.hint?.includes('--source.slot')),
+      JSON.stringify(report.problems),
+    )
     assert.deepEqual(await source.slots(), ['theirs'])
   })
 
   test('TRAP 55: a sink in the same database whose tables the publication would send back', async () => {
-    await using source = await bench.database('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE PUBLICATION everything FOR ALL TABLES')
+    await using source = await bench.database(
+      'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE PUBLICATION everything FOR ALL TABLES',
+    )
     const target = sameDatabase(source)
     const into = new Pipeline(source, target, { tables: ['t'], map: { t: 'copy.t' }, sourceOptions: { publication: 'everything' } })
-    const failure = await into.run('caught-up').then((report) => report.problems, (error: unknown) => String(error))
+    const failure = await into.run('caught-up').then(
+      (report) => report.problems,
+      (error: unknown) => String(error),
+    )
     assert.match(JSON.stringify(failure), /same database|everything|loop/, 'it is refused')
     assert.equal(await source.value("SELECT to_regclass('copy.t')"), null, 'before anything is made')
     if (MAJOR < 15) return
@@ -117,14 +167,24 @@ describe('CASE 28 and what else check says before anything is touched', { concur
   test('a table copied onto itself is refused', async () => {
     await using source = await bench.database('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)')
     const run = new Pipeline(source, sameDatabase(source), { tables: ['t'], ifExists: 'truncate' }).run('copy')
-    const failure = await run.then((report) => report.problems, (error: unknown) => String(error))
+    const failure = await run.then(
+      (report) => report.problems,
+      (error: unknown) => String(error),
+    )
     assert.match(JSON.stringify(failure), /itself|same/, 'it is refused')
     assert.equal(await source.value('SELECT count(*) FROM t'), '1', 'and the rows are there still')
   })
 })
 
 function sameDatabase(source: SourceDatabase): Target {
-  return { name: 'postgres', uri: source.uri, computes: true, rows: async () => null, expect: (_type, text) => text, [Symbol.asyncDispose]: async () => {} }
+  return {
+    name: 'postgres',
+    uri: source.uri,
+    computes: true,
+    rows: async () => null,
+    expect: (_type, text) => text,
+    [Symbol.asyncDispose]: async () => {},
+  }
 }
 
 test('the server: wal_level replica, no free slot, no free walsender', async () => {

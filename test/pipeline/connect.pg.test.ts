@@ -21,8 +21,20 @@ interface Session {
 async function connect(uri: string, variables: Readonly<Record<string, string>> = {}): Promise<Session> {
   const { connector, config } = await endpoint('source', uri, variables)
   const never = new AbortController().signal
-  const environment = { store: memoryStore(), holder: thisHolder(), logger: silentLogger, clock: Date.now, random: Math.random, drain: never, abort: never, scratchFolder: '' }
-  const context = connectorContext({ pipeline: 'connect', deletes: 'hard', memory: { get: async () => null, set: async () => {} }, environment }, 'source')
+  const environment = {
+    store: memoryStore(),
+    holder: thisHolder(),
+    logger: silentLogger,
+    clock: Date.now,
+    random: Math.random,
+    drain: never,
+    abort: never,
+    scratchFolder: '',
+  }
+  const context = connectorContext(
+    { pipeline: 'connect', deletes: 'hard', memory: { get: async () => null, set: async () => {} }, environment },
+    'source',
+  )
   try {
     await using source = await connector.source?.open(config, context)
     assert.ok(source !== undefined)
@@ -66,7 +78,11 @@ describe('TLS', () => {
   }
 
   test('each mode against a server that demands TLS', async () => {
-    await using server = await startPostgres({ major: MAJOR, ssl: true, hba: ['hostssl all all all trust', 'hostssl replication all all trust'] })
+    await using server = await startPostgres({
+      major: MAJOR,
+      ssl: true,
+      hba: ['hostssl all all all trust', 'hostssl replication all all trust'],
+    })
     const { tls } = server
     assert.ok(tls !== null)
     const local = '127.0.0.1'
@@ -77,14 +93,31 @@ describe('TLS', () => {
     assert.equal((await connect(params(server, local, { sslmode: 'verify-full', sslrootcert: tls.ca }))).ok, true)
     assert.equal((await connect(params(server, 'localhost', { sslmode: 'verify-full', sslrootcert: tls.ca }))).ok, true)
     // An authority that signed nothing here; none at all; a name that is not in the certificate.
-    refused(await connect(params(server, local, { sslmode: 'verify-ca', sslrootcert: tls.strangerCa })), 'NOT_ALLOWED', /certificate|trust|verif/i)
-    refused(await connect(params(server, local, { sslmode: 'verify-full', sslrootcert: tls.strangerCa })), 'NOT_ALLOWED', /certificate|trust|verif/i)
+    refused(
+      await connect(params(server, local, { sslmode: 'verify-ca', sslrootcert: tls.strangerCa })),
+      'NOT_ALLOWED',
+      /certificate|trust|verif/i,
+    )
+    refused(
+      await connect(params(server, local, { sslmode: 'verify-full', sslrootcert: tls.strangerCa })),
+      'NOT_ALLOWED',
+      /certificate|trust|verif/i,
+    )
     refused(await connect(params(server, local, { sslmode: 'verify-full' })), 'NOT_ALLOWED', /certificate|trust|verif/i)
-    assert.equal((await connect(params(server, '127.0.0.2', { sslmode: 'verify-ca', sslrootcert: tls.ca }))).ok, false, 'the server does not listen there')
+    assert.equal(
+      (await connect(params(server, '127.0.0.2', { sslmode: 'verify-ca', sslrootcert: tls.ca }))).ok,
+      false,
+      'the server does not listen there',
+    )
   })
 
   test('a name that the certificate does not hold: verify-ca takes it, verify-full does not', async () => {
-    await using server = await startPostgres({ major: MAJOR, ssl: true, settings: { listen_addresses: '127.0.0.1,127.0.0.2' }, hba: ['hostssl all all all trust'] })
+    await using server = await startPostgres({
+      major: MAJOR,
+      ssl: true,
+      settings: { listen_addresses: '127.0.0.1,127.0.0.2' },
+      hba: ['hostssl all all all trust'],
+    })
     const ca = server.tls?.ca ?? ''
     assert.equal((await connect(params(server, '127.0.0.2', { sslmode: 'verify-ca', sslrootcert: ca }))).ok, true)
     refused(await connect(params(server, '127.0.0.2', { sslmode: 'verify-full', sslrootcert: ca })), 'NOT_ALLOWED', /name|certificate/i)
@@ -94,7 +127,8 @@ describe('TLS', () => {
     await using server = await startPostgres({ major: MAJOR })
     assert.equal((await connect(params(server, '127.0.0.1', { sslmode: 'prefer' }))).ok, true)
     assert.equal((await connect(params(server, '127.0.0.1', { sslmode: 'disable' }))).ok, true)
-    for (const sslmode of ['require', 'verify-ca', 'verify-full']) refused(await connect(params(server, '127.0.0.1', { sslmode })), 'NOT_ALLOWED', /TLS|SSL/)
+    for (const sslmode of ['require', 'verify-ca', 'verify-full'])
+      refused(await connect(params(server, '127.0.0.1', { sslmode })), 'NOT_ALLOWED', /TLS|SSL/)
   })
 
   test('a client certificate', async () => {
@@ -103,7 +137,8 @@ describe('TLS', () => {
     assert.ok(tls !== null)
     await sql(server, 'CREATE ROLE walter LOGIN')
     const pair = await tls.client('walter')
-    const uri = (user: string, more: Record<string, string>): string => `postgres://${user}@127.0.0.1:${server.port}/postgres?${new URLSearchParams({ sslmode: 'verify-full', sslrootcert: tls.ca, ...more }).toString()}`
+    const uri = (user: string, more: Record<string, string>): string =>
+      `postgres://${user}@127.0.0.1:${server.port}/postgres?${new URLSearchParams({ sslmode: 'verify-full', sslrootcert: tls.ca, ...more }).toString()}`
     assert.equal((await connect(uri('walter', { sslcert: pair.cert, sslkey: pair.key }))).ok, true)
     refused(await connect(uri('postgres', { sslcert: pair.cert, sslkey: pair.key })), 'NOT_ALLOWED', /./)
     refused(await connect(uri('walter', {})), 'NOT_ALLOWED', /./)
@@ -115,19 +150,29 @@ describe('passwords', () => {
   for (const method of ['scram-sha-256', 'md5', 'password'] as const) {
     test(`${method}: from the URI, PGPASSWORD, the password file and a reference`, async () => {
       const setting = method === 'md5' ? 'md5' : 'scram-sha-256'
-      await using server = await startPostgres({ major: MAJOR, settings: { password_encryption: setting }, hba: [`host all all all ${method}`] })
+      await using server = await startPostgres({
+        major: MAJOR,
+        settings: { password_encryption: setting },
+        hba: [`host all all all ${method}`],
+      })
       const password = "s3cret: ä/@%\\ '"
       await sql(server, `CREATE ROLE walter LOGIN PASSWORD '${password.replaceAll("'", "''")}'`)
       await using folder = await tempFolder('tr-pass-')
       const bare = `postgres://walter@127.0.0.1:${server.port}/postgres`
       assert.equal((await connect(server.uri('postgres', { user: 'walter', password }))).ok, true)
       refused(await connect(server.uri('postgres', { user: 'walter', password: 's3cret wrong' })), 'NOT_ALLOWED', /./)
-      assert.equal((await connect(`postgres://walter:\${env:DB_PASSWORD}@127.0.0.1:${server.port}/postgres`, { DB_PASSWORD: password })).ok, true)
+      assert.equal(
+        (await connect(`postgres://walter:\${env:DB_PASSWORD}@127.0.0.1:${server.port}/postgres`, { DB_PASSWORD: password })).ok,
+        true,
+      )
       const none = { PGPASSFILE: folder.join('missing') }
       refused(await withVariables(none, () => connect(bare)), 'NOT_ALLOWED', /password/)
       assert.equal((await withVariables({ ...none, PGPASSWORD: password }, () => connect(bare))).ok, true)
       const file = folder.join('pgpass')
-      await writeFile(file, `# first fit wins\nother:*:*:walter:no\n127.0.0.1:${server.port}:post*:walter:no\n*:${server.port}:postgres:walter:${password.replaceAll('\\', '\\\\').replaceAll(':', '\\:')}\n*:*:*:*:no\n`)
+      await writeFile(
+        file,
+        `# first fit wins\nother:*:*:walter:no\n127.0.0.1:${server.port}:post*:walter:no\n*:${server.port}:postgres:walter:${password.replaceAll('\\', '\\\\').replaceAll(':', '\\:')}\n*:*:*:*:no\n`,
+      )
       await chmod(file, 0o644)
       refused(await withVariables({ PGPASSFILE: file }, () => connect(bare)), 'NOT_ALLOWED', /password/)
       await chmod(file, 0o600)
@@ -139,8 +184,23 @@ describe('passwords', () => {
   test('SCRAM over TLS (channel binding is offered)', async () => {
     await using server = await startPostgres({ major: MAJOR, ssl: true, hba: ['hostssl all all all scram-sha-256'] })
     await sql(server, "CREATE ROLE walter LOGIN PASSWORD 's3cret'")
-    assert.equal((await connect(server.uri('postgres', { user: 'walter', password: 's3cret', params: { sslmode: 'verify-full', sslrootcert: server.tls?.ca ?? '' } }))).ok, true)
-    refused(await connect(server.uri('postgres', { user: 'walter', password: 's3cret!', params: { sslmode: 'require' } })), 'NOT_ALLOWED', /./)
+    assert.equal(
+      (
+        await connect(
+          server.uri('postgres', {
+            user: 'walter',
+            password: 's3cret',
+            params: { sslmode: 'verify-full', sslrootcert: server.tls?.ca ?? '' },
+          }),
+        )
+      ).ok,
+      true,
+    )
+    refused(
+      await connect(server.uri('postgres', { user: 'walter', password: 's3cret!', params: { sslmode: 'require' } })),
+      'NOT_ALLOWED',
+      /./,
+    )
   })
 
   test('no such user, no such database, nobody there: each says what to do', async () => {
@@ -160,7 +220,10 @@ describe('addresses', () => {
     await sql(server, 'CREATE DATABASE other')
     const variables = { PGHOST: '127.0.0.1', PGPORT: String(server.port), PGUSER: 'postgres', PGDATABASE: 'other' }
     assert.equal((await withVariables(variables, () => connect('postgres://'))).ok, true)
-    assert.equal((await withVariables({ ...variables, PGDATABASE: 'nowhere', PGUSER: 'nobody' }, () => connect('postgres://postgres@/other'))).ok, true)
+    assert.equal(
+      (await withVariables({ ...variables, PGDATABASE: 'nowhere', PGUSER: 'nobody' }, () => connect('postgres://postgres@/other'))).ok,
+      true,
+    )
     assert.equal((await withVariables({ ...variables, PGDATABASE: 'nowhere' }, () => connect('postgres://'))).ok, false)
   })
 
@@ -168,7 +231,10 @@ describe('addresses', () => {
     await using server = await startPostgres({ major: MAJOR, hba: [] })
     assert.equal((await connect(server.socketUri())).ok, true)
     assert.equal((await connect(`postgres://postgres@/postgres?host=${encodeURIComponent(server.socketDir)}&port=${server.port}`)).ok, true)
-    assert.equal((await withVariables({ PGHOST: server.socketDir, PGPORT: String(server.port) }, () => connect('postgres://postgres@/postgres'))).ok, true)
+    assert.equal(
+      (await withVariables({ PGHOST: server.socketDir, PGPORT: String(server.port) }, () => connect('postgres://postgres@/postgres'))).ok,
+      true,
+    )
     assert.equal((await connect(server.uri())).ok, false)
   })
 

@@ -21,7 +21,12 @@ interface ColumnType {
 }
 
 /** Fails unless target and source hold the same rows, duplicates counted, and the same columns. */
-export async function assertSame(source: SourceDatabase, target: Target, tables: readonly string[], options: CompareOptions = {}): Promise<void> {
+export async function assertSame(
+  source: SourceDatabase,
+  target: Target,
+  tables: readonly string[],
+  options: CompareOptions = {},
+): Promise<void> {
   for (const table of tables) {
     const difference = await compare(source, target, table, options)
     assert.deepEqual(difference.target, difference.source, `${target.name} and the source differ in ${table}`)
@@ -29,23 +34,43 @@ export async function assertSame(source: SourceDatabase, target: Target, tables:
 }
 
 /** Both sides as sorted lines, ready for `deepEqual`. */
-export async function compare(source: SourceDatabase, target: Target, table: string, options: CompareOptions): Promise<{ source: string[]; target: string[] }> {
+export async function compare(
+  source: SourceDatabase,
+  target: Target,
+  table: string,
+  options: CompareOptions,
+): Promise<{ source: string[]; target: string[] }> {
   const { namespace, name } = splitName(table)
-  const columns = (await columnsOf(source, namespace, name, target.computes)).filter((column) => options.without?.includes(column.name) !== true)
+  const columns = (await columnsOf(source, namespace, name, target.computes)).filter(
+    (column) => options.without?.includes(column.name) !== true,
+  )
   const list = columns.map((column) => quote(column.name)).join(', ')
-  const wanted = await source.run(`SELECT ${list} FROM ${quote(namespace)}.${quote(name)}${options.where === undefined ? '' : ` WHERE ${options.where}`}`)
+  const wanted = await source.run(
+    `SELECT ${list} FROM ${quote(namespace)}.${quote(name)}${options.where === undefined ? '' : ` WHERE ${options.where}`}`,
+  )
   const found = await target.rows(namespace, options.as ?? name)
   assert.ok(found !== null, `${target.name} has no table for ${table}`)
   assertColumns(target, found, columns, options)
   return { source: lines(wanted, columns, (type, text) => target.expect(type, text)), target: lines(found, columns, (_type, text) => text) }
 }
 
-function assertColumns(target: Target, rows: readonly Cells[], columns: readonly ColumnType[], { kept = [], mayKeep = [] }: CompareOptions): void {
+function assertColumns(
+  target: Target,
+  rows: readonly Cells[],
+  columns: readonly ColumnType[],
+  { kept = [], mayKeep = [] }: CompareOptions,
+): void {
   const [first] = rows
   if (first === undefined) return
   const wanted = [...columns.map((column) => column.name), ...kept].sort()
   // A column that was dropped and made anew is kept under another name.
-  assert.deepEqual(Object.keys(first).filter((name) => !/_dropped(_\d+)?$/.test(name) && (!mayKeep.includes(name) || wanted.includes(name))).sort(), wanted, `the columns of ${target.name}`)
+  assert.deepEqual(
+    Object.keys(first)
+      .filter((name) => !/_dropped(_\d+)?$/.test(name) && (!mayKeep.includes(name) || wanted.includes(name)))
+      .sort(),
+    wanted,
+    `the columns of ${target.name}`,
+  )
 }
 
 function lines(rows: readonly Cells[], columns: readonly ColumnType[], form: (type: string, text: string) => string): string[] {

@@ -43,7 +43,8 @@ async function readDuckdb(path: string, scratch: string, namespace: string, tabl
 
 function readable(column: string, type: string): string {
   if (type === 'BLOB') return `lower(hex(${column}))`
-  if (type === 'INTERVAL') return `(datepart('year', ${column}) * 12 + datepart('month', ${column})) || ' months ' || datepart('day', ${column}) || ' days ' || (datepart('hour', ${column}) * 3600000000 + datepart('minute', ${column}) * 60000000 + datepart('microsecond', ${column})) || ' us'`
+  if (type === 'INTERVAL')
+    return `(datepart('year', ${column}) * 12 + datepart('month', ${column})) || ' months ' || datepart('day', ${column}) || ' days ' || (datepart('hour', ${column}) * 3600000000 + datepart('minute', ${column}) * 60000000 + datepart('microsecond', ${column})) || ' us'`
   return `CAST(${column} AS VARCHAR)`
 }
 
@@ -88,7 +89,13 @@ function era(text: string): string {
 function intervalParts(text: string): string {
   const part = (pattern: RegExp): number => Number(pattern.exec(text)?.[1] ?? 0)
   const time = /(-|\+)?(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?/.exec(text)
-  const micros = time === null ? 0n : BigInt(time[2] ?? 0) * 3_600_000_000n + BigInt(time[3] ?? 0) * 60_000_000n + BigInt(time[4] ?? 0) * 1_000_000n + BigInt((time[5] ?? '').padEnd(6, '0'))
+  const micros =
+    time === null
+      ? 0n
+      : BigInt(time[2] ?? 0) * 3_600_000_000n +
+        BigInt(time[3] ?? 0) * 60_000_000n +
+        BigInt(time[4] ?? 0) * 1_000_000n +
+        BigInt((time[5] ?? '').padEnd(6, '0'))
   const months = part(/([-+]?\d+) years?/) * 12 + part(/([-+]?\d+) mons?/)
   return `${months} months ${part(/([-+]?\d+) days?/)} days ${time?.[1] === '-' ? -micros : micros} us`
 }

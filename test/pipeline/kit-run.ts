@@ -27,7 +27,10 @@ export interface Hooks {
   write?(batch: StreamBatch): Promise<void>
 }
 
-export type Settings = Omit<PipelineSettings, 'follow' | 'until'> & { readonly hooks?: Hooks; readonly sourceOptions?: Readonly<Record<string, string>> }
+export type Settings = Omit<PipelineSettings, 'follow' | 'until'> & {
+  readonly hooks?: Hooks
+  readonly sourceOptions?: Readonly<Record<string, string>>
+}
 
 /** One pipeline of a test, which may be run several times on the same state. */
 export class Pipeline {
@@ -73,7 +76,8 @@ function withParameters(uri: string, parameters: Readonly<Record<string, string>
 }
 
 export async function endpoint(role: 'source' | 'sink', uri: string, variables: Readonly<Record<string, string>> = {}): Promise<Endpoint> {
-  if (uri.startsWith('memory:')) return { connector: memory, config: memory.config.parse({ database: uri.slice('memory:'.length) }), label: uri }
+  if (uri.startsWith('memory:'))
+    return { connector: memory, config: memory.config.parse({ database: uri.slice('memory:'.length) }), label: uri }
   return resolveEndpoint({ role, uri, flags: [], variables: {} }, connectors, new References({ variables }))
 }
 
@@ -118,7 +122,9 @@ export class Probe {
 const verbose = process.env['TAILRACE_TEST_LOG'] !== undefined
 
 function testLogger(): Logger {
-  return verbose ? createLogger({ level: 'debug', format: 'text', clock: Date.now, secrets: new Set(), write: (line) => console.error(line) }) : silentLogger
+  return verbose
+    ? createLogger({ level: 'debug', format: 'text', clock: Date.now, secrets: new Set(), write: (line) => console.error(line) })
+    : silentLogger
 }
 
 /** A pipeline that runs now. */
@@ -172,7 +178,12 @@ export class Running implements AsyncDisposable {
   /** The sink holds everything that was committed before the call, and every table streams. */
   async caughtUp(): Promise<void> {
     const head = await this.#source.head()
-    await this.reaches(() => this.probe.position >= head && (this.latest?.tables ?? []).every((table) => table.state === 'streaming' || table.state === 'converging'), `position past ${head.toString(16)}`)
+    await this.reaches(
+      () =>
+        this.probe.position >= head &&
+        (this.latest?.tables ?? []).every((table) => table.state === 'streaming' || table.state === 'converging'),
+      `position past ${head.toString(16)}`,
+    )
   }
 
   /** Polls until it holds; fails at once when the pipeline ends before. */

@@ -69,7 +69,11 @@ export class SourceDatabase implements AsyncDisposable {
 
   /** A walsender sends the log of this database. */
   async isRead(): Promise<boolean> {
-    return (await this.value(`SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.database = current_database() AND r.state = 'streaming'`)) !== '0'
+    return (
+      (await this.value(
+        `SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.database = current_database() AND r.state = 'streaming'`,
+      )) !== '0'
+    )
   }
 
   async slots(): Promise<string[]> {

@@ -29,7 +29,10 @@ type ColumnKind = 'int' | 'bigint' | 'text'
 
 /** A table that is changed at random, and what its columns are by now. */
 class Shaker {
-  readonly columns = new Map<string, ColumnKind>([['a', 'int'], ['b', 'text']])
+  readonly columns = new Map<string, ColumnKind>([
+    ['a', 'int'],
+    ['b', 'text'],
+  ])
   readonly done: string[] = []
   readonly #random: () => number
   readonly #source: SourceDatabase
@@ -135,34 +138,41 @@ const ANY: readonly string[] = ['a', 'b', ...Array.from({ length: 200 }, (_, i) 
 cases('CASE 32', () => {
   for (let run = 0; run < RUNS; run++) {
     const seed = SEED + run
-    pipelineCase(() => bench, `CASE 32: random schema changes and rows give what a fresh copy gives (TAILRACE_SEED=${seed})`, { setup: `CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t SELECT i, i, 'row ' || i FROM generate_series(1, 9) i` }, async (world) => {
-      const shaker = new Shaker(world.source, random(seed))
-      let running = await world.follow()
-      try {
-        for (let step = 0; step < STEPS; step++) {
-          await shaker.step()
-          const what = shaker.below(8)
-          if (what === 0) await running.caughtUp()
-          if (what === 1) {
-            assert.equal((await running.stop()).ok, true)
-            running = await world.follow()
+    pipelineCase(
+      () => bench,
+      `CASE 32: random schema changes and rows give what a fresh copy gives (TAILRACE_SEED=${seed})`,
+      { setup: `CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t SELECT i, i, 'row ' || i FROM generate_series(1, 9) i` },
+      async (world) => {
+        const shaker = new Shaker(world.source, random(seed))
+        let running = await world.follow()
+        try {
+          for (let step = 0; step < STEPS; step++) {
+            await shaker.step()
+            const what = shaker.below(8)
+            if (what === 0) await running.caughtUp()
+            if (what === 1) {
+              assert.equal((await running.stop()).ok, true)
+              running = await world.follow()
+            }
           }
+          // A change of shape is told by the next row.
+          await world.source.run('INSERT INTO t (id) VALUES (9999)')
+          await running.caughtUp()
+          // What is read again comes back a moment later: equal in the end is what counts.
+          await running.reaches(() => running.latest?.state === 'streaming', 'streaming')
+          await running.caughtUp()
+          await world.same(['t'], { mayKeep: ANY })
+          await using fresh = await openTarget(world.target.name, bench)
+          const report = await new Pipeline(world.source, fresh).run('copy')
+          assert.equal(report.ok, true)
+          await assertSame(world.source, fresh, ['t'])
+          assert.equal((await running.stop()).ok, true)
+        } catch (error) {
+          throw new Error(`seed ${seed}: ${error instanceof Error ? error.message : String(error)}\n${shaker.done.join('\n')}`, {
+            cause: error,
+          })
         }
-        // A change of shape is told by the next row.
-        await world.source.run('INSERT INTO t (id) VALUES (9999)')
-        await running.caughtUp()
-        // What is read again comes back a moment later: equal in the end is what counts.
-        await running.reaches(() => running.latest?.state === 'streaming', 'streaming')
-        await running.caughtUp()
-        await world.same(['t'], { mayKeep: ANY })
-        await using fresh = await openTarget(world.target.name, bench)
-        const report = await new Pipeline(world.source, fresh).run('copy')
-        assert.equal(report.ok, true)
-        await assertSame(world.source, fresh, ['t'])
-        assert.equal((await running.stop()).ok, true)
-      } catch (error) {
-        throw new Error(`seed ${seed}: ${error instanceof Error ? error.message : String(error)}\n${shaker.done.join('\n')}`, { cause: error })
-      }
-    })
+      },
+    )
   }
 })

@@ -17,13 +17,21 @@ cases('rows of the stream', () => {
   pipelineCase(
     () => bench,
     'CASE 27: a large value that an update leaves alone keeps its value, also with others in one batch',
-    { setup: `CREATE TABLE t (id int PRIMARY KEY, n int, big text, other text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL, ALTER other SET STORAGE EXTERNAL; INSERT INTO t SELECT i, i, ${BIG}, ${BIG} FROM generate_series(1, 8) i` },
+    {
+      setup: `CREATE TABLE t (id int PRIMARY KEY, n int, big text, other text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL, ALTER other SET STORAGE EXTERNAL; INSERT INTO t SELECT i, i, ${BIG}, ${BIG} FROM generate_series(1, 8) i`,
+    },
     async (world) => {
       const running = await world.follow()
       await world.source.run(`UPDATE t SET n = 0 WHERE id = 1; UPDATE t SET big = NULL WHERE id = 1; UPDATE t SET n = 9 WHERE id = 1`)
-      await world.source.run(`UPDATE t SET n = 7 WHERE id = 2; BEGIN; UPDATE t SET big = ${BIG} WHERE id = 3; UPDATE t SET n = 5 WHERE id = 3; UPDATE t SET other = NULL WHERE id = 3; UPDATE t SET n = 6 WHERE id = 3; COMMIT`)
-      await world.source.run(`BEGIN; INSERT INTO t SELECT 20, 1, ${BIG}, ${BIG}; UPDATE t SET n = 2 WHERE id = 20; UPDATE t SET id = 21 WHERE id = 20; UPDATE t SET n = 3 WHERE id = 21; COMMIT`)
-      await world.source.run(`BEGIN; UPDATE t SET id = 40 WHERE id = 4; UPDATE t SET id = 4 WHERE id = 5; UPDATE t SET n = 44 WHERE id = 4; COMMIT; BEGIN; DELETE FROM t WHERE id = 6; INSERT INTO t SELECT 6, 66, ${BIG}, NULL; UPDATE t SET n = 67 WHERE id = 6; COMMIT`)
+      await world.source.run(
+        `UPDATE t SET n = 7 WHERE id = 2; BEGIN; UPDATE t SET big = ${BIG} WHERE id = 3; UPDATE t SET n = 5 WHERE id = 3; UPDATE t SET other = NULL WHERE id = 3; UPDATE t SET n = 6 WHERE id = 3; COMMIT`,
+      )
+      await world.source.run(
+        `BEGIN; INSERT INTO t SELECT 20, 1, ${BIG}, ${BIG}; UPDATE t SET n = 2 WHERE id = 20; UPDATE t SET id = 21 WHERE id = 20; UPDATE t SET n = 3 WHERE id = 21; COMMIT`,
+      )
+      await world.source.run(
+        `BEGIN; UPDATE t SET id = 40 WHERE id = 4; UPDATE t SET id = 4 WHERE id = 5; UPDATE t SET n = 44 WHERE id = 4; COMMIT; BEGIN; DELETE FROM t WHERE id = 6; INSERT INTO t SELECT 6, 66, ${BIG}, NULL; UPDATE t SET n = 67 WHERE id = 6; COMMIT`,
+      )
       await running.caughtUp()
       await world.same(['t'])
       assert.equal((await running.stop()).ok, true)
@@ -51,13 +59,21 @@ cases('rows of the stream', () => {
   pipelineCase(
     () => bench,
     'CASE 22: keys updated, swapped, chained; delete and insert of one key in one transaction',
-    { setup: `CREATE TABLE u (id int PRIMARY KEY, v text, w text); ALTER TABLE u ALTER w SET STORAGE EXTERNAL; INSERT INTO u SELECT i, 'v' || i, ${BIG} FROM generate_series(1, 9) i` },
+    {
+      setup: `CREATE TABLE u (id int PRIMARY KEY, v text, w text); ALTER TABLE u ALTER w SET STORAGE EXTERNAL; INSERT INTO u SELECT i, 'v' || i, ${BIG} FROM generate_series(1, 9) i`,
+    },
     async (world) => {
       const running = await world.follow()
       const { source } = world
-      await source.run('BEGIN; UPDATE u SET id = 100 WHERE id = 1; UPDATE u SET id = 1 WHERE id = 2; UPDATE u SET id = 2 WHERE id = 100; COMMIT')
-      await source.run("BEGIN; UPDATE u SET id = 31 WHERE id = 3; UPDATE u SET id = 3 WHERE id = 4; UPDATE u SET v = 'at 3' WHERE id = 3; INSERT INTO u VALUES (4, 'born', 'w'); COMMIT")
-      await source.run("BEGIN; DELETE FROM u WHERE id = 5; INSERT INTO u VALUES (5, 'again', 'w'); DELETE FROM u WHERE id = 5; INSERT INTO u VALUES (5, 'third', 'w'); COMMIT; BEGIN; INSERT INTO u VALUES (50, 'x', 'y'); DELETE FROM u WHERE id = 50; COMMIT")
+      await source.run(
+        'BEGIN; UPDATE u SET id = 100 WHERE id = 1; UPDATE u SET id = 1 WHERE id = 2; UPDATE u SET id = 2 WHERE id = 100; COMMIT',
+      )
+      await source.run(
+        "BEGIN; UPDATE u SET id = 31 WHERE id = 3; UPDATE u SET id = 3 WHERE id = 4; UPDATE u SET v = 'at 3' WHERE id = 3; INSERT INTO u VALUES (4, 'born', 'w'); COMMIT",
+      )
+      await source.run(
+        "BEGIN; DELETE FROM u WHERE id = 5; INSERT INTO u VALUES (5, 'again', 'w'); DELETE FROM u WHERE id = 5; INSERT INTO u VALUES (5, 'third', 'w'); COMMIT; BEGIN; INSERT INTO u VALUES (50, 'x', 'y'); DELETE FROM u WHERE id = 50; COMMIT",
+      )
       await running.caughtUp()
       await world.same(['u'])
       assert.equal((await running.stop()).ok, true)
@@ -67,10 +83,14 @@ cases('rows of the stream', () => {
   pipelineCase(
     () => bench,
     'TRAP 33: two rows exchange the values of a second unique column',
-    { setup: `CREATE TABLE t (id int PRIMARY KEY, email text UNIQUE, n int); INSERT INTO t SELECT i, 'e' || i, i FROM generate_series(1, 4) i` },
+    {
+      setup: `CREATE TABLE t (id int PRIMARY KEY, email text UNIQUE, n int); INSERT INTO t SELECT i, 'e' || i, i FROM generate_series(1, 4) i`,
+    },
     async (world) => {
       const running = await world.follow()
-      await world.source.run("BEGIN; UPDATE t SET email = 'x' WHERE id = 1; UPDATE t SET email = 'e1' WHERE id = 2; UPDATE t SET email = 'e2' WHERE id = 1; COMMIT; BEGIN; DELETE FROM t WHERE id = 3; INSERT INTO t VALUES (30, 'e3', 30); UPDATE t SET email = 'e44' WHERE id = 4; INSERT INTO t VALUES (44, 'e4', 4); COMMIT")
+      await world.source.run(
+        "BEGIN; UPDATE t SET email = 'x' WHERE id = 1; UPDATE t SET email = 'e1' WHERE id = 2; UPDATE t SET email = 'e2' WHERE id = 1; COMMIT; BEGIN; DELETE FROM t WHERE id = 3; INSERT INTO t VALUES (30, 'e3', 30); UPDATE t SET email = 'e44' WHERE id = 4; INSERT INTO t VALUES (44, 'e4', 4); COMMIT",
+      )
       await running.caughtUp()
       await world.same(['t'])
       assert.equal((await running.stop()).ok, true)
@@ -80,14 +100,20 @@ cases('rows of the stream', () => {
   pipelineCase(
     () => bench,
     'CASE 21: TRUNCATE then INSERT in one transaction; of several tables, CASCADE',
-    { setup: `CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p, v text); CREATE TABLE alone (id int PRIMARY KEY); INSERT INTO p SELECT i, 'p' || i FROM generate_series(1, 3) i; INSERT INTO c SELECT i, i, 'c' || i FROM generate_series(1, 3) i; INSERT INTO alone VALUES (1), (2)` },
+    {
+      setup: `CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p, v text); CREATE TABLE alone (id int PRIMARY KEY); INSERT INTO p SELECT i, 'p' || i FROM generate_series(1, 3) i; INSERT INTO c SELECT i, i, 'c' || i FROM generate_series(1, 3) i; INSERT INTO alone VALUES (1), (2)`,
+    },
     async (world) => {
       const running = await world.follow()
       await world.source.run('BEGIN; INSERT INTO alone VALUES (3); TRUNCATE alone; INSERT INTO alone VALUES (1), (9); COMMIT')
-      await world.source.run("INSERT INTO c VALUES (7, 1, 'before'); BEGIN; TRUNCATE p CASCADE; INSERT INTO p VALUES (1, 'new'), (2, 'new'); INSERT INTO c VALUES (1, 1, 'new'); COMMIT")
+      await world.source.run(
+        "INSERT INTO c VALUES (7, 1, 'before'); BEGIN; TRUNCATE p CASCADE; INSERT INTO p VALUES (1, 'new'), (2, 'new'); INSERT INTO c VALUES (1, 1, 'new'); COMMIT",
+      )
       await running.caughtUp()
       await world.same(['p', 'c', 'alone'])
-      await world.source.run("BEGIN; TRUNCATE c, p, alone RESTART IDENTITY; INSERT INTO p VALUES (5, 'five'); COMMIT; UPDATE p SET v = 'after' WHERE id = 5")
+      await world.source.run(
+        "BEGIN; TRUNCATE c, p, alone RESTART IDENTITY; INSERT INTO p VALUES (5, 'five'); COMMIT; UPDATE p SET v = 'after' WHERE id = 5",
+      )
       await running.caughtUp()
       await world.same(['p', 'c', 'alone'])
       assert.equal((await running.stop()).ok, true)
@@ -104,7 +130,9 @@ cases('rows of the stream', () => {
       await using second = await world.source.session()
       await first.run("BEGIN; UPDATE t SET v = 'first' WHERE id = 1")
       await second.run("BEGIN; UPDATE t SET v = 'second' WHERE id = 2; INSERT INTO t VALUES (10, 'second')")
-      await first.run("SAVEPOINT s; UPDATE t SET v = 'undone' WHERE id = 3; INSERT INTO t VALUES (11, 'undone'); ROLLBACK TO s; INSERT INTO t VALUES (12, 'first')")
+      await first.run(
+        "SAVEPOINT s; UPDATE t SET v = 'undone' WHERE id = 3; INSERT INTO t VALUES (11, 'undone'); ROLLBACK TO s; INSERT INTO t VALUES (12, 'first')",
+      )
       await second.run('COMMIT; DELETE FROM t WHERE id = 10')
       await first.run("UPDATE t SET v = 'first again' WHERE id = 2; COMMIT")
       await running.caughtUp()
@@ -124,7 +152,8 @@ cases('rows of the stream', () => {
       await Promise.all(
         Array.from({ length: 6 }, async (_, writer) => {
           await using session = await world.source.session()
-          for (let i = 0; i < 40; i++) await session.run(`UPDATE t SET n = n + 1, v = '${writer}/${i}' WHERE id = ${1 + ((i + writer) % 4)}`)
+          for (let i = 0; i < 40; i++)
+            await session.run(`UPDATE t SET n = n + 1, v = '${writer}/${i}' WHERE id = ${1 + ((i + writer) % 4)}`)
         }),
       )
       await running.caughtUp()
@@ -136,10 +165,14 @@ cases('rows of the stream', () => {
   pipelineCase(
     () => bench,
     'CASE 23: deletes that cascade along foreign keys, of a parent that is updated and of one that goes',
-    { setup: `CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE ON UPDATE CASCADE, v text); CREATE TABLE n (id int PRIMARY KEY, p int REFERENCES p ON DELETE SET NULL ON UPDATE CASCADE); INSERT INTO p SELECT i, 'p' || i FROM generate_series(1, 5) i; INSERT INTO c SELECT i, 1 + i % 5, 'c' FROM generate_series(1, 15) i; INSERT INTO n SELECT i, 1 + i % 5 FROM generate_series(1, 10) i` },
+    {
+      setup: `CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE ON UPDATE CASCADE, v text); CREATE TABLE n (id int PRIMARY KEY, p int REFERENCES p ON DELETE SET NULL ON UPDATE CASCADE); INSERT INTO p SELECT i, 'p' || i FROM generate_series(1, 5) i; INSERT INTO c SELECT i, 1 + i % 5, 'c' FROM generate_series(1, 15) i; INSERT INTO n SELECT i, 1 + i % 5 FROM generate_series(1, 10) i`,
+    },
     async (world) => {
       const running = await world.follow()
-      await world.source.run("UPDATE p SET v = 'updated' WHERE id <= 2; DELETE FROM p WHERE id = 3; UPDATE p SET id = 40 WHERE id = 4; BEGIN; DELETE FROM c WHERE p = 5; DELETE FROM n WHERE p = 5; DELETE FROM p WHERE id = 5; INSERT INTO p VALUES (5, 'again'); INSERT INTO c VALUES (100, 5, 'again'); COMMIT")
+      await world.source.run(
+        "UPDATE p SET v = 'updated' WHERE id <= 2; DELETE FROM p WHERE id = 3; UPDATE p SET id = 40 WHERE id = 4; BEGIN; DELETE FROM c WHERE p = 5; DELETE FROM n WHERE p = 5; DELETE FROM p WHERE id = 5; INSERT INTO p VALUES (5, 'again'); INSERT INTO c VALUES (100, 5, 'again'); COMMIT",
+      )
       await running.caughtUp()
       await world.same(['p', 'c', 'n'])
       assert.equal((await running.stop()).ok, true)
@@ -158,7 +191,9 @@ cases('rows of the stream', () => {
     },
     async (world) => {
       const running = await world.follow()
-      await world.source.run('BEGIN; INSERT INTO a VALUES (1, 1); INSERT INTO b VALUES (1, 1); COMMIT; BEGIN; UPDATE u SET place = 6 - place; INSERT INTO u VALUES (9, 9); COMMIT')
+      await world.source.run(
+        'BEGIN; INSERT INTO a VALUES (1, 1); INSERT INTO b VALUES (1, 1); COMMIT; BEGIN; UPDATE u SET place = 6 - place; INSERT INTO u VALUES (9, 9); COMMIT',
+      )
       await running.caughtUp()
       await world.same(['a', 'b', 'u', 'log'])
       assert.equal((await running.stop()).ok, true)
@@ -178,11 +213,19 @@ cases('rows of the stream', () => {
     async (world) => {
       const running = await world.follow()
       const { source } = world
-      await source.run("UPDATE by_text SET n = 2 WHERE name IN ('B', 'ä', '😀'); UPDATE by_text SET name = 'É!' WHERE name = 'É'; DELETE FROM by_text WHERE name = ''; INSERT INTO by_text VALUES ('b', 3)")
+      await source.run(
+        "UPDATE by_text SET n = 2 WHERE name IN ('B', 'ä', '😀'); UPDATE by_text SET name = 'É!' WHERE name = 'É'; DELETE FROM by_text WHERE name = ''; INSERT INTO by_text VALUES ('b', 3)",
+      )
       await source.run('UPDATE by_uuid SET n = n + 100 WHERE n % 2 = 0; DELETE FROM by_uuid WHERE n < 6')
-      await source.run("UPDATE by_two SET a = a + 10 WHERE b = 'b1'; UPDATE by_two SET x = -1 WHERE b = 'b2'; DELETE FROM by_two WHERE a = 0; UPDATE by_two SET b = b || '!' WHERE a > 14")
-      await source.run("DELETE FROM no_key WHERE ctid = (SELECT min(ctid) FROM no_key WHERE n = 1); UPDATE no_key SET v = 'y' WHERE ctid = (SELECT min(ctid) FROM no_key WHERE n = 1); UPDATE no_key SET v = 'null' WHERE ctid = (SELECT min(ctid) FROM no_key WHERE n IS NULL); UPDATE no_key SET f = 2 WHERE n = 2; INSERT INTO no_key VALUES (1, 'x', 1.5)")
-      await source.run("UPDATE by_index SET other = 'changed' WHERE code = 2; UPDATE by_index SET code = 33 WHERE code = 3; DELETE FROM by_index WHERE code = 4")
+      await source.run(
+        "UPDATE by_two SET a = a + 10 WHERE b = 'b1'; UPDATE by_two SET x = -1 WHERE b = 'b2'; DELETE FROM by_two WHERE a = 0; UPDATE by_two SET b = b || '!' WHERE a > 14",
+      )
+      await source.run(
+        "DELETE FROM no_key WHERE ctid = (SELECT min(ctid) FROM no_key WHERE n = 1); UPDATE no_key SET v = 'y' WHERE ctid = (SELECT min(ctid) FROM no_key WHERE n = 1); UPDATE no_key SET v = 'null' WHERE ctid = (SELECT min(ctid) FROM no_key WHERE n IS NULL); UPDATE no_key SET f = 2 WHERE n = 2; INSERT INTO no_key VALUES (1, 'x', 1.5)",
+      )
+      await source.run(
+        "UPDATE by_index SET other = 'changed' WHERE code = 2; UPDATE by_index SET code = 33 WHERE code = 3; DELETE FROM by_index WHERE code = 4",
+      )
       await running.caughtUp()
       await world.same(['by_text', 'by_uuid', 'by_two', 'no_key', 'by_index'])
       assert.equal((await running.stop()).ok, true)
@@ -203,8 +246,13 @@ cases('rows of the stream', () => {
     async (world) => {
       const running = await world.follow()
       const { source } = world
-      for (const name of odd) await source.run(`UPDATE ${quote(name)} SET ${odd.map((column) => `${quote(column)} = 'changed'`).join(', ')} WHERE "Id" = 2; INSERT INTO ${quote(name)} ("Id") VALUES (3); DELETE FROM ${quote(name)} WHERE "Id" = 1`)
-      await source.run(`UPDATE sales.orders SET v = 'x'; INSERT INTO orders VALUES (2, 'y'); INSERT INTO "Other Schema"."Orders X" VALUES (2, 'z')`)
+      for (const name of odd)
+        await source.run(
+          `UPDATE ${quote(name)} SET ${odd.map((column) => `${quote(column)} = 'changed'`).join(', ')} WHERE "Id" = 2; INSERT INTO ${quote(name)} ("Id") VALUES (3); DELETE FROM ${quote(name)} WHERE "Id" = 1`,
+        )
+      await source.run(
+        `UPDATE sales.orders SET v = 'x'; INSERT INTO orders VALUES (2, 'y'); INSERT INTO "Other Schema"."Orders X" VALUES (2, 'z')`,
+      )
       await running.caughtUp()
       // Names with a dot would be taken for a schema by the kit.
       await world.same([...odd.filter((name) => !name.includes('.')), 'orders', 'sales.orders', 'Other Schema.Orders X'])
@@ -215,7 +263,11 @@ cases('rows of the stream', () => {
   pipelineCase(
     () => bench,
     'CASE 18: a quiet table, and a publication whose filter takes nothing, do not pin the slot',
-    { setup: 'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE busy (id serial PRIMARY KEY, v text)', settings: { tables: ['t'] }, sinks: FEW },
+    {
+      setup: 'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE busy (id serial PRIMARY KEY, v text)',
+      settings: { tables: ['t'] },
+      sinks: FEW,
+    },
     async (world) => {
       const running = await world.follow()
       const { source } = world
@@ -234,10 +286,14 @@ cases('rows of the stream', () => {
   pipelineCase(
     () => bench,
     'CASE 29: generated and identity columns',
-    { setup: `CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED, n int GENERATED BY DEFAULT AS IDENTITY, s serial); INSERT INTO t (a) SELECT i FROM generate_series(1, 5) i` },
+    {
+      setup: `CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED, n int GENERATED BY DEFAULT AS IDENTITY, s serial); INSERT INTO t (a) SELECT i FROM generate_series(1, 5) i`,
+    },
     async (world) => {
       const running = await world.follow()
-      await world.source.run('INSERT INTO t (a) VALUES (60), (70); UPDATE t SET a = 0 WHERE id = 2; UPDATE t SET id = DEFAULT WHERE id = 3; DELETE FROM t WHERE id = 4')
+      await world.source.run(
+        'INSERT INTO t (a) VALUES (60), (70); UPDATE t SET a = 0 WHERE id = 2; UPDATE t SET id = DEFAULT WHERE id = 3; DELETE FROM t WHERE id = 4',
+      )
       await running.caughtUp()
       await world.same(['t'])
       assert.equal((await running.stop()).ok, true)

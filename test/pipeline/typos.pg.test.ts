@@ -12,7 +12,9 @@ let bench: Bench
 let source: SourceDatabase
 before(async () => {
   bench = await Bench.start()
-  source = await bench.database('CREATE TABLE orders (id int PRIMARY KEY, amount int); INSERT INTO orders VALUES (1, 2); CREATE TABLE customers (id int PRIMARY KEY)')
+  source = await bench.database(
+    'CREATE TABLE orders (id int PRIMARY KEY, amount int); INSERT INTO orders VALUES (1, 2); CREATE TABLE customers (id int PRIMARY KEY)',
+  )
 })
 after(async () => {
   await source[Symbol.asyncDispose]()
@@ -26,7 +28,11 @@ interface Ended {
 }
 
 async function tailrace(folder: TempFolder, args: readonly string[], variables: Readonly<Record<string, string>> = {}): Promise<Ended> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', BIN, ...args], { cwd: folder.path, env: { ...process.env, ...variables, NO_COLOR: '1' }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', BIN, ...args], {
+    cwd: folder.path,
+    env: { ...process.env, ...variables, NO_COLOR: '1' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   const [out, err] = [child.stdout, child.stderr].map(async (stream) => {
     const parts: Buffer[] = []
     for await (const part of stream) parts.push(part as Buffer)
@@ -37,9 +43,18 @@ async function tailrace(folder: TempFolder, args: readonly string[], variables: 
 }
 
 describe('CASE 40: a typo ends with exit 2 and the nearest right name, before anything is touched', { concurrency: 2 }, () => {
-  const typos: readonly { readonly what: string; readonly args: (uri: string) => readonly string[]; readonly near: RegExp; readonly env?: Readonly<Record<string, string>> }[] = [
+  const typos: readonly {
+    readonly what: string
+    readonly args: (uri: string) => readonly string[]
+    readonly near: RegExp
+    readonly env?: Readonly<Record<string, string>>
+  }[] = [
     { what: 'a table', args: (uri) => ['sync', uri, 'sqlite:copy.db', '--tables', 'ordres'], near: /orders/ },
-    { what: 'a table with its schema', args: (uri) => ['sync', uri, 'sqlite:copy.db', '--follow', '--tables', 'public.custmers'], near: /public\.customers/ },
+    {
+      what: 'a table with its schema',
+      args: (uri) => ['sync', uri, 'sqlite:copy.db', '--follow', '--tables', 'public.custmers'],
+      near: /public\.customers/,
+    },
     { what: 'a scheme', args: (uri) => ['sync', uri.replace('postgres://', 'postgers://'), 'sqlite:copy.db'], near: /postgres/ },
     { what: 'the sink’s scheme', args: (uri) => ['sync', uri, 'sqlte:copy.db'], near: /sqlite/ },
     { what: 'a global option', args: (uri) => ['sync', uri, 'sqlite:copy.db', '--folow'], near: /--follow/ },
@@ -61,7 +76,10 @@ describe('CASE 40: a typo ends with exit 2 and the nearest right name, before an
       assert.ok(!existsSync(folder.join('copy.db')), 'no target was made')
       assert.deepEqual(await source.slots(), [])
       assert.equal(await source.value('SELECT count(*) FROM pg_publication'), '0')
-      assert.deepEqual(readdirSync(folder.path).filter((name) => name !== '.tailrace'), [])
+      assert.deepEqual(
+        readdirSync(folder.path).filter((name) => name !== '.tailrace'),
+        [],
+      )
     })
   }
 })

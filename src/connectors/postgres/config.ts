@@ -17,21 +17,80 @@ export const postgresConfig = z.strictObject({
   passfile: z.string().optional().describe('Password file. Default: PGPASSFILE, else ~/.pgpass.'),
   database: z.string().optional().describe('Database. Default: PGDATABASE, else the name of the user.'),
   sslmode: z.enum(SSL_MODES).optional().describe('TLS. Default: PGSSLMODE, else prefer on this machine and verify-full to any other host.'),
-  sslrootcert: z.string().optional().describe('PEM file of the certificate authority to trust. Default: PGSSLROOTCERT, else the system ones.'),
+  sslrootcert: z
+    .string()
+    .optional()
+    .describe('PEM file of the certificate authority to trust. Default: PGSSLROOTCERT, else the system ones.'),
   sslcert: z.string().optional().describe('PEM file of our client certificate. Default: PGSSLCERT.'),
   sslkey: z.string().optional().describe('PEM file of its key. Default: PGSSLKEY.'),
   applicationName: z.string().default('tailrace').describe('Name in pg_stat_activity.'),
   connectTimeout: z.coerce.number<number>().positive().default(10).meta({ unit: 's' }).describe('Seconds to wait for a connection.'),
-  lockTimeout: z.coerce.number<number>().positive().default(10).meta({ unit: 's' }).describe('Seconds to wait for a lock on a table before giving up.'),
-  silenceTimeout: z.coerce.number().positive().default(60).describe('Source: seconds without a word from the server, asked for one, after which the change stream is taken for lost and connected again.'),
-  slot: z.string().regex(/^[a-z0-9_]{1,63}$/).optional().meta({ role: 'source' }).describe('Source: name of the replication slot. Default: tailrace_<pipeline>_<random>.'),
-  publication: z.string().min(1).max(63).optional().meta({ role: 'source' }).describe('Source: a publication that a person made, to be used as it is. Default: one of our own.'),
-  failover: z.stringbool().or(z.boolean()).default(false).meta({ role: 'source' }).describe('Source, PostgreSQL 17+: make the slot a failover slot.'),
-  heartbeat: z.coerce.number<number>().min(0).default(0).meta({ unit: 's', role: 'source' }).describe('Source: seconds between heartbeat messages into the log of a quiet database; 0 = none.'),
-  watchInterval: z.coerce.number<number>().positive().default(5).meta({ unit: 's', role: 'source' }).describe('Source: seconds between looks at what the change log does not tell: tables swapped by name, partitions attached and detached, the publication, rows rewritten in place.'),
-  chunkBytes: z.coerce.number<number>().int().min(8192).default(32 << 20).meta({ unit: 'bytes', role: 'source' }).describe('Source: target size of a snapshot chunk, in bytes of the table.'),
-  snapshotMaxAge: z.coerce.number<number>().positive().default(86_400).meta({ unit: 's', role: 'source' }).describe('Source: seconds that a snapshot transaction may live before the run stops to protect the server.'),
-  retainedMax: z.coerce.number<number>().int().min(0).default(0).meta({ unit: 'bytes', role: 'source' }).describe('Source: bytes of retained log at which the run stops and says so; 0 = no limit.'),
+  lockTimeout: z.coerce
+    .number<number>()
+    .positive()
+    .default(10)
+    .meta({ unit: 's' })
+    .describe('Seconds to wait for a lock on a table before giving up.'),
+  silenceTimeout: z.coerce
+    .number()
+    .positive()
+    .default(60)
+    .describe(
+      'Source: seconds without a word from the server, asked for one, after which the change stream is taken for lost and connected again.',
+    ),
+  slot: z
+    .string()
+    .regex(/^[a-z0-9_]{1,63}$/)
+    .optional()
+    .meta({ role: 'source' })
+    .describe('Source: name of the replication slot. Default: tailrace_<pipeline>_<random>.'),
+  publication: z
+    .string()
+    .min(1)
+    .max(63)
+    .optional()
+    .meta({ role: 'source' })
+    .describe('Source: a publication that a person made, to be used as it is. Default: one of our own.'),
+  failover: z
+    .stringbool()
+    .or(z.boolean())
+    .default(false)
+    .meta({ role: 'source' })
+    .describe('Source, PostgreSQL 17+: make the slot a failover slot.'),
+  heartbeat: z.coerce
+    .number<number>()
+    .min(0)
+    .default(0)
+    .meta({ unit: 's', role: 'source' })
+    .describe('Source: seconds between heartbeat messages into the log of a quiet database; 0 = none.'),
+  watchInterval: z.coerce
+    .number<number>()
+    .positive()
+    .default(5)
+    .meta({ unit: 's', role: 'source' })
+    .describe(
+      'Source: seconds between looks at what the change log does not tell: tables swapped by name, partitions attached and detached, the publication, rows rewritten in place.',
+    ),
+  chunkBytes: z.coerce
+    .number<number>()
+    .int()
+    .min(8192)
+    .default(32 << 20)
+    .meta({ unit: 'bytes', role: 'source' })
+    .describe('Source: target size of a snapshot chunk, in bytes of the table.'),
+  snapshotMaxAge: z.coerce
+    .number<number>()
+    .positive()
+    .default(86_400)
+    .meta({ unit: 's', role: 'source' })
+    .describe('Source: seconds that a snapshot transaction may live before the run stops to protect the server.'),
+  retainedMax: z.coerce
+    .number<number>()
+    .int()
+    .min(0)
+    .default(0)
+    .meta({ unit: 'bytes', role: 'source' })
+    .describe('Source: bytes of retained log at which the run stops and says so; 0 = no limit.'),
   schema: z.string().min(1).max(63).default('tailrace').meta({ role: 'sink' }).describe('Sink: schema of our bookkeeping tables.'),
 })
 
@@ -43,7 +102,10 @@ export function postgresFromUri(uri: ConnectorUri): Record<string, unknown> {
   const config: Record<string, unknown> = {}
   if (hosts.length > 0) {
     // Ports of several hosts stay with their hosts; `port` is what the others get.
-    config['host'] = ports.size > 1 ? hosts.map((each) => joinHost(each.host, each.port)).join(',') : hosts.map((each) => joinHost(each.host, null)).join(',')
+    config['host'] =
+      ports.size > 1
+        ? hosts.map((each) => joinHost(each.host, each.port)).join(',')
+        : hosts.map((each) => joinHost(each.host, null)).join(',')
     if (ports.size === 1) config['port'] = Number([...ports][0])
   }
   if (uri.user !== null && uri.user !== '') config['user'] = uri.user
@@ -55,7 +117,12 @@ export function postgresFromUri(uri: ConnectorUri): Record<string, unknown> {
 
 function splitHost(part: string, text: string): { host: string; port: string | null } {
   const match = /^(?:\[([^\]]+)\]|([^:]*))(?::(\d{1,5}))?$/.exec(decodeURIComponent(part))
-  if (match === null) throw new TailraceError('USAGE', `the host part ${JSON.stringify(part)} of the PostgreSQL URI is not host, host:port or [address]:port`, { hint: 'postgres://user@host:5432/database', path: text.slice(0, 0) })
+  if (match === null)
+    throw new TailraceError(
+      'USAGE',
+      `the host part ${JSON.stringify(part)} of the PostgreSQL URI is not host, host:port or [address]:port`,
+      { hint: 'postgres://user@host:5432/database', path: text.slice(0, 0) },
+    )
   return { host: match[1] ?? match[2] ?? '', port: match[3] ?? null }
 }
 
@@ -84,7 +151,8 @@ export function resolveOptions(config: PostgresConfig, env: NodeJS.ProcessEnv = 
   const hosts = addressesOf(config, env)
   const user = config.user ?? env['PGUSER'] ?? userInfo().username
   const database = config.database ?? env['PGDATABASE'] ?? user
-  const sslmode = config.sslmode ?? sslmodeOf(env['PGSSLMODE']) ?? (hosts.every((each) => isThisMachine(each.host)) ? 'prefer' : 'verify-full')
+  const sslmode =
+    config.sslmode ?? sslmodeOf(env['PGSSLMODE']) ?? (hosts.every((each) => isThisMachine(each.host)) ? 'prefer' : 'verify-full')
   return {
     hosts,
     user,
@@ -122,7 +190,13 @@ function splitPassLine(line: string): string[] {
   return [...parts, part]
 }
 
-function passwordFromFile(config: PostgresConfig, env: NodeJS.ProcessEnv, hosts: PgOptions['hosts'], database: string, user: string): string | null {
+function passwordFromFile(
+  config: PostgresConfig,
+  env: NodeJS.ProcessEnv,
+  hosts: PgOptions['hosts'],
+  database: string,
+  user: string,
+): string | null {
   const path = config.passfile ?? env['PGPASSFILE'] ?? `${env['HOME'] ?? homedir()}/.pgpass`
   let text: string
   try {
@@ -135,7 +209,9 @@ function passwordFromFile(config: PostgresConfig, env: NodeJS.ProcessEnv, hosts:
   for (const line of text.split('\n')) {
     if (line === '' || line.startsWith('#')) continue
     const [host, port, base, name, password] = splitPassLine(line.replace(/\r$/, ''))
-    const fits = hosts.some((each) => matches(host, each.host.startsWith('/') ? 'localhost' : each.host, each.host) && matches(port, String(each.port)))
+    const fits = hosts.some(
+      (each) => matches(host, each.host.startsWith('/') ? 'localhost' : each.host, each.host) && matches(port, String(each.port)),
+    )
     if (fits && matches(base, database) && matches(name, user) && password !== undefined) return password
   }
   return null

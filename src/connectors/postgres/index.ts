@@ -13,7 +13,15 @@ export const postgres = defineConnector({
   identity: (config) => identityOf(config),
   validate(config): readonly Problem[] {
     if ((config.sslcert === undefined) === (config.sslkey === undefined)) return []
-    return [{ severity: 'error', code: 'CONFIG', message: 'a client certificate needs both its file and its key', hint: 'give sslcert and sslkey', path: 'sslcert' }]
+    return [
+      {
+        severity: 'error',
+        code: 'CONFIG',
+        message: 'a client certificate needs both its file and its key',
+        hint: 'give sslcert and sslkey',
+        path: 'sslcert',
+      },
+    ]
   },
   source: {
     capabilities: { formats: ['pg-copy-binary', 'csv', 'rows'], snapshot: true, stream: true, parallelSnapshot: true },

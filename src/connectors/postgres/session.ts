@@ -53,5 +53,7 @@ function settingsOf(config: PostgresConfig, version: number): string {
     ['lc_monetary', 'C'],
   ]
   if (version >= 170_000) settings.push(['transaction_timeout', '0'])
-  return settings.map(([name, value]) => `SET ${name} = ${value === 'ISO, MDY' || value === 'pg_catalog' ? value : `'${value}'`}`).join('; ')
+  return settings
+    .map(([name, value]) => `SET ${name} = ${value === 'ISO, MDY' || value === 'pg_catalog' ? value : `'${value}'`}`)
+    .join('; ')
 }

@@ -103,7 +103,14 @@ export class Assembler {
   barrier(barrier: Barrier, buffer: Buffer): void {
     this.flush(buffer)
     const open = this.#open
-    this.#queue({ slices: EMPTY_SLICES, barrier, transactions: open === null ? [] : [{ ...open, end: null }], position: null, rows: 0, bytes: 256 })
+    this.#queue({
+      slices: EMPTY_SLICES,
+      barrier,
+      transactions: open === null ? [] : [{ ...open, end: null }],
+      position: null,
+      rows: 0,
+      bytes: 256,
+    })
   }
 
   /** Makes ready whatever is there, the part of an open transaction included: before a barrier, and when the buffer changes. */

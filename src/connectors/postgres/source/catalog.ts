@@ -1,4 +1,12 @@
-import { tableId, type Column, type ComputedColumn, type ForeignKey, type Index, type Sequence, type TableSchema } from '../../../model/schema.ts'
+import {
+  tableId,
+  type Column,
+  type ComputedColumn,
+  type ForeignKey,
+  type Index,
+  type Sequence,
+  type TableSchema,
+} from '../../../model/schema.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { TypeCatalog } from './type-catalog.ts'
 
@@ -42,7 +50,11 @@ const VISIBLE = `n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`
  * Reads tables from the catalog in a fixed number of queries, however many there are. `oids` null: every table that a
  * person made, outside `ownSchema`.
  */
-export async function readCatalog(connection: PgConnection, ownSchema: string, oids: readonly number[] | null = null): Promise<CatalogTable[]> {
+export async function readCatalog(
+  connection: PgConnection,
+  ownSchema: string,
+  oids: readonly number[] | null = null,
+): Promise<CatalogTable[]> {
   const types = await TypeCatalog.load(connection)
   const tables = await readTables(connection, ownSchema, oids)
   if (tables.length === 0) return []
@@ -125,7 +137,12 @@ async function readColumns(connection: PgConnection, list: string, types: TypeCa
     all.set(Number(row[0]), own)
     const generated = row[8]
     if (generated === 's' || generated === 'v') {
-      own.computed.push({ name: row[2] ?? '', sourceType: row[3] ?? '', expression: row[11] ?? '', kind: generated === 's' ? 'stored' : 'virtual' })
+      own.computed.push({
+        name: row[2] ?? '',
+        sourceType: row[3] ?? '',
+        expression: row[11] ?? '',
+        kind: generated === 's' ? 'stored' : 'virtual',
+      })
     } else own.columns.push(toColumn(row, types))
   }
   return all
@@ -228,7 +245,13 @@ async function readSequences(connection: PgConnection, list: string): Promise<Ma
   return all
 }
 
-function assemble(table: TableRow, own: OwnColumns, indexes: readonly IndexRow[], foreignKeys: readonly ForeignKey[], sequences: readonly Sequence[]): CatalogTable {
+function assemble(
+  table: TableRow,
+  own: OwnColumns,
+  indexes: readonly IndexRow[],
+  foreignKeys: readonly ForeignKey[],
+  sequences: readonly Sequence[],
+): CatalogTable {
   const schema: TableSchema = {
     id: tableId(table.namespace, table.name),
     namespace: table.namespace,

@@ -8,30 +8,71 @@ import { slotState, type Origin } from './origin.ts'
 
 type Setting = ReadonlyMap<string, string>
 
-const error = (code: Problem['code'], message: string, hint: string, path?: string): Problem => ({ severity: 'error', code, message, hint, ...(path === undefined ? {} : { path }) })
-const warning = (code: Problem['code'], message: string, hint: string, path?: string): Problem => ({ severity: 'warning', code, message, hint, ...(path === undefined ? {} : { path }) })
+const error = (code: Problem['code'], message: string, hint: string, path?: string): Problem => ({
+  severity: 'error',
+  code,
+  message,
+  hint,
+  ...(path === undefined ? {} : { path }),
+})
+const warning = (code: Problem['code'], message: string, hint: string, path?: string): Problem => ({
+  severity: 'warning',
+  code,
+  message,
+  hint,
+  ...(path === undefined ? {} : { path }),
+})
 
 /** Minor releases before which ALTER PUBLICATION loses changes of concurrent transactions (TRAPS 51). */
 const SAFE_MINOR: Readonly<Record<number, number>> = { 14: 18, 15: 13, 16: 9, 17: 5 }
 
 /** Everything that stands in the way, at once. */
-export async function checkSource(connection: PgConnection, config: PostgresConfig, tables: readonly SourceTable[], purpose: Purpose, known: Origin | null): Promise<Problem[]> {
+export async function checkSource(
+  connection: PgConnection,
+  config: PostgresConfig,
+  tables: readonly SourceTable[],
+  purpose: Purpose,
+  known: Origin | null,
+): Promise<Problem[]> {
   const problems: Problem[] = []
-  if (connection.serverVersion < 140_000) problems.push(error('ENVIRONMENT', `PostgreSQL ${connection.parameters.get('server_version')} is too old: 14 is the oldest supported`, 'upgrade the server'))
-  const catalog = await readCatalog(connection, config.schema, tables.map((table) => table.schema.relation))
+  if (connection.serverVersion < 140_000)
+    problems.push(
+      error(
+        'ENVIRONMENT',
+        `PostgreSQL ${connection.parameters.get('server_version')} is too old: 14 is the oldest supported`,
+        'upgrade the server',
+      ),
+    )
+  const catalog = await readCatalog(
+    connection,
+    config.schema,
+    tables.map((table) => table.schema.relation),
+  )
   const byOid = new Map(catalog.map((table) => [table.schema.relation, table]))
   problems.push(...checkRights(catalog, connection))
   if (purpose === 'copy') return problems
   const settings = await readSettings(connection)
   problems.push(...checkLog(settings), ...(await checkRole(connection, config)), ...(await checkSlots(connection, settings, config, known)))
   problems.push(...tables.flatMap((table) => checkIdentity(table, byOid.get(table.schema.relation), connection.serverVersion)))
-  problems.push(...(config.publication === undefined ? checkOwners(catalog, config) : await checkPublication(connection, config.publication, tables, byOid)))
+  problems.push(
+    ...(config.publication === undefined
+      ? checkOwners(catalog, config)
+      : await checkPublication(connection, config.publication, tables, byOid)),
+  )
   problems.push(...checkServer(connection, settings))
   return problems
 }
 
 async function readSettings(connection: PgConnection): Promise<Setting> {
-  const names = ['wal_level', 'max_replication_slots', 'max_wal_senders', 'max_slot_wal_keep_size', 'idle_replication_slot_timeout', 'wal_sender_timeout', 'server_version']
+  const names = [
+    'wal_level',
+    'max_replication_slots',
+    'max_wal_senders',
+    'max_slot_wal_keep_size',
+    'idle_replication_slot_timeout',
+    'wal_sender_timeout',
+    'server_version',
+  ]
   const rows = await connection.rows(`SELECT name, setting FROM pg_settings WHERE name IN (${names.map(quoteText).join(',')})`)
   return new Map(rows.map(([name, value]) => [name ?? '', value ?? '']))
 }
@@ -40,23 +81,46 @@ function checkRights(catalog: readonly CatalogTable[], connection: PgConnection)
   const user = quoteName(connection.options.user)
   return catalog
     .filter((table) => !table.selectable)
-    .map((table) => error('NOT_ALLOWED', `${connection.options.user} may not read ${table.schema.id}`, `GRANT SELECT ON ${qualifiedName(table.schema)} TO ${user}; GRANT USAGE ON SCHEMA ${quoteName(table.schema.namespace)} TO ${user}`, table.schema.id))
+    .map((table) =>
+      error(
+        'NOT_ALLOWED',
+        `${connection.options.user} may not read ${table.schema.id}`,
+        `GRANT SELECT ON ${qualifiedName(table.schema)} TO ${user}; GRANT USAGE ON SCHEMA ${quoteName(table.schema.namespace)} TO ${user}`,
+        table.schema.id,
+      ),
+    )
 }
 
 function checkLog(settings: Setting): Problem[] {
   const level = settings.get('wal_level')
   if (level === 'logical') return []
-  return [error('ENVIRONMENT', `the server's wal_level is ${level}; logical is needed to follow changes`, "ALTER SYSTEM SET wal_level = 'logical', then restart the server", 'wal_level')]
+  return [
+    error(
+      'ENVIRONMENT',
+      `the server's wal_level is ${level}; logical is needed to follow changes`,
+      "ALTER SYSTEM SET wal_level = 'logical', then restart the server",
+      'wal_level',
+    ),
+  ]
 }
 
 async function checkRole(connection: PgConnection, config: PostgresConfig): Promise<Problem[]> {
-  const [row] = await connection.rows(`SELECT rolreplication, rolsuper, has_database_privilege(current_database(), 'CREATE') FROM pg_roles WHERE rolname = current_user`)
+  const [row] = await connection.rows(
+    `SELECT rolreplication, rolsuper, has_database_privilege(current_database(), 'CREATE') FROM pg_roles WHERE rolname = current_user`,
+  )
   const [replication, superuser, create] = (row ?? []).map((value) => value === 't')
   const user = quoteName(connection.options.user)
   const problems: Problem[] = []
-  if (replication !== true && superuser !== true) problems.push(error('NOT_ALLOWED', `${connection.options.user} may not use replication`, `ALTER ROLE ${user} REPLICATION`))
+  if (replication !== true && superuser !== true)
+    problems.push(error('NOT_ALLOWED', `${connection.options.user} may not use replication`, `ALTER ROLE ${user} REPLICATION`))
   if (create !== true && config.publication === undefined) {
-    problems.push(error('NOT_ALLOWED', `${connection.options.user} may not create a publication in this database`, `GRANT CREATE ON DATABASE ${quoteName(connection.options.database)} TO ${user}, or make one as its owner and name it with --source.publication`))
+    problems.push(
+      error(
+        'NOT_ALLOWED',
+        `${connection.options.user} may not create a publication in this database`,
+        `GRANT CREATE ON DATABASE ${quoteName(connection.options.database)} TO ${user}, or make one as its owner and name it with --source.publication`,
+      ),
+    )
   }
   return problems
 }
@@ -66,13 +130,32 @@ async function checkSlots(connection: PgConnection, settings: Setting, config: P
   const [row] = await connection.rows('SELECT count(*), (SELECT count(*) FROM pg_stat_replication) FROM pg_replication_slots')
   const problems: Problem[] = []
   if (Number(row?.[0]) >= Number(settings.get('max_replication_slots'))) {
-    problems.push(error('ENVIRONMENT', `all ${settings.get('max_replication_slots')} replication slots of the server are taken`, 'raise max_replication_slots and restart, or drop one that nobody reads: SELECT slot_name FROM pg_replication_slots WHERE NOT active'))
+    problems.push(
+      error(
+        'ENVIRONMENT',
+        `all ${settings.get('max_replication_slots')} replication slots of the server are taken`,
+        'raise max_replication_slots and restart, or drop one that nobody reads: SELECT slot_name FROM pg_replication_slots WHERE NOT active',
+      ),
+    )
   }
   if (Number(row?.[1]) >= Number(settings.get('max_wal_senders'))) {
-    problems.push(error('ENVIRONMENT', `all ${settings.get('max_wal_senders')} wal senders of the server are busy`, 'raise max_wal_senders and restart'))
+    problems.push(
+      error(
+        'ENVIRONMENT',
+        `all ${settings.get('max_wal_senders')} wal senders of the server are busy`,
+        'raise max_wal_senders and restart',
+      ),
+    )
   }
   if (config.slot !== undefined && (await slotState(connection, config.slot)).exists) {
-    problems.push(error('HELD', `a replication slot ${config.slot} exists already and was not made by this pipeline`, 'choose another with --source.slot, or drop it if nobody reads it', 'slot'))
+    problems.push(
+      error(
+        'HELD',
+        `a replication slot ${config.slot} exists already and was not made by this pipeline`,
+        'choose another with --source.slot, or drop it if nobody reads it',
+        'slot',
+      ),
+    )
   }
   return problems
 }
@@ -81,16 +164,47 @@ async function checkSlots(connection: PgConnection, settings: Setting, config: P
 function checkIdentity(table: SourceTable, catalog: CatalogTable | undefined, version: number): Problem[] {
   const { schema } = table
   const name = qualifiedName(schema)
-  if (catalog?.persistence === 'unlogged') return [error('SCHEMA_UNSUPPORTED', `${schema.id} is UNLOGGED: its changes are not in the log`, `ALTER TABLE ${name} SET LOGGED, or leave it out with --tables`, schema.id)]
+  if (catalog?.persistence === 'unlogged')
+    return [
+      error(
+        'SCHEMA_UNSUPPORTED',
+        `${schema.id} is UNLOGGED: its changes are not in the log`,
+        `ALTER TABLE ${name} SET LOGGED, or leave it out with --tables`,
+        schema.id,
+      ),
+    ]
   if (schema.identity === 'nothing') {
-    return [error('SCHEMA_UNSUPPORTED', `${schema.id} has no replica identity: its updates and deletes could not be followed (and PostgreSQL would refuse them once it is published)`, `ALTER TABLE ${name} ADD PRIMARY KEY (…), or ALTER TABLE ${name} REPLICA IDENTITY FULL, or leave it out with --tables`, schema.id)]
+    return [
+      error(
+        'SCHEMA_UNSUPPORTED',
+        `${schema.id} has no replica identity: its updates and deletes could not be followed (and PostgreSQL would refuse them once it is published)`,
+        `ALTER TABLE ${name} ADD PRIMARY KEY (…), or ALTER TABLE ${name} REPLICA IDENTITY FULL, or leave it out with --tables`,
+        schema.id,
+      ),
+    ]
   }
   if (schema.identity !== 'full' && schema.key.length === 0) {
-    return [error('SCHEMA_UNSUPPORTED', `the columns that identify rows of ${schema.id} are left out`, `choose others with --key ${schema.id}=…, or REPLICA IDENTITY FULL`, schema.id)]
+    return [
+      error(
+        'SCHEMA_UNSUPPORTED',
+        `the columns that identify rows of ${schema.id} are left out`,
+        `choose others with --key ${schema.id}=…, or REPLICA IDENTITY FULL`,
+        schema.id,
+      ),
+    ]
   }
   const partial = table.where !== null && (version < 150_000 || schema.identity !== 'full')
   if (partial) {
-    return [error('CONFIG', `--where on ${schema.id} cannot be kept while following: a row that leaves the condition would not be seen`, version < 150_000 ? 'it needs PostgreSQL 15; use a transform, or copy without --follow' : `ALTER TABLE ${name} REPLICA IDENTITY FULL, or use a transform`, schema.id)]
+    return [
+      error(
+        'CONFIG',
+        `--where on ${schema.id} cannot be kept while following: a row that leaves the condition would not be seen`,
+        version < 150_000
+          ? 'it needs PostgreSQL 15; use a transform, or copy without --follow'
+          : `ALTER TABLE ${name} REPLICA IDENTITY FULL, or use a transform`,
+        schema.id,
+      ),
+    ]
   }
   return []
 }
@@ -100,38 +214,110 @@ function checkOwners(catalog: readonly CatalogTable[], config: PostgresConfig): 
   if (foreign.length === 0) return []
   const names = foreign.map((table) => table.schema.id)
   const shown = names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '')
-  return [error('NOT_ALLOWED', `only an owner may publish a table, and ${config.user ?? 'the user'} does not own ${shown}`, `as the owner: CREATE PUBLICATION tailrace FOR TABLE ${foreign.slice(0, 5).map((table) => qualifiedName(table.schema)).join(', ')}${foreign.length > 5 ? ', …' : ''}; then --source.publication tailrace`)]
+  return [
+    error(
+      'NOT_ALLOWED',
+      `only an owner may publish a table, and ${config.user ?? 'the user'} does not own ${shown}`,
+      `as the owner: CREATE PUBLICATION tailrace FOR TABLE ${foreign
+        .slice(0, 5)
+        .map((table) => qualifiedName(table.schema))
+        .join(', ')}${foreign.length > 5 ? ', …' : ''}; then --source.publication tailrace`,
+    ),
+  ]
 }
 
-async function checkPublication(connection: PgConnection, publication: string, tables: readonly SourceTable[], byOid: ReadonlyMap<number, CatalogTable>): Promise<Problem[]> {
-  const [row] = await connection.rows(`SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_publication WHERE pubname = ${quoteText(publication)}`)
-  if (row === undefined) return [error('CONFIG', `the publication ${publication} does not exist`, `CREATE PUBLICATION ${quoteName(publication)} FOR TABLE …`, 'publication')]
+async function checkPublication(
+  connection: PgConnection,
+  publication: string,
+  tables: readonly SourceTable[],
+  byOid: ReadonlyMap<number, CatalogTable>,
+): Promise<Problem[]> {
+  const [row] = await connection.rows(
+    `SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_publication WHERE pubname = ${quoteText(publication)}`,
+  )
+  if (row === undefined)
+    return [
+      error(
+        'CONFIG',
+        `the publication ${publication} does not exist`,
+        `CREATE PUBLICATION ${quoteName(publication)} FOR TABLE …`,
+        'publication',
+      ),
+    ]
   const problems: Problem[] = []
-  if (row[0] !== 't') problems.push(error('CONFIG', `the publication ${publication} leaves out some kinds of change`, `ALTER PUBLICATION ${quoteName(publication)} SET (publish = 'insert, update, delete, truncate')`, 'publication'))
-  const listed = await connection.rows(`SELECT (quote_ident(schemaname) || '.' || quote_ident(tablename))::regclass::oid FROM pg_publication_tables WHERE pubname = ${quoteText(publication)}`)
+  if (row[0] !== 't')
+    problems.push(
+      error(
+        'CONFIG',
+        `the publication ${publication} leaves out some kinds of change`,
+        `ALTER PUBLICATION ${quoteName(publication)} SET (publish = 'insert, update, delete, truncate')`,
+        'publication',
+      ),
+    )
+  const listed = await connection.rows(
+    `SELECT (quote_ident(schemaname) || '.' || quote_ident(tablename))::regclass::oid FROM pg_publication_tables WHERE pubname = ${quoteText(publication)}`,
+  )
   const oids = new Set(listed.map(([oid]) => Number(oid)))
-  const missing = tables.filter((table) => !(byOid.get(table.schema.relation)?.leaves ?? [table.schema.relation]).every((oid) => oids.has(oid)) && !oids.has(table.schema.relation))
+  const missing = tables.filter(
+    (table) =>
+      !(byOid.get(table.schema.relation)?.leaves ?? [table.schema.relation]).every((oid) => oids.has(oid)) &&
+      !oids.has(table.schema.relation),
+  )
   if (missing.length > 0) {
-    problems.push(error('CONFIG', `the publication ${publication} lacks ${missing.map((table) => table.id).join(', ')}`, `ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.map((table) => qualifiedName(table.schema)).join(', ')}`, 'publication'))
+    problems.push(
+      error(
+        'CONFIG',
+        `the publication ${publication} lacks ${missing.map((table) => table.id).join(', ')}`,
+        `ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.map((table) => qualifiedName(table.schema)).join(', ')}`,
+        'publication',
+      ),
+    )
   }
   if (connection.serverVersion >= 150_000) problems.push(...(await checkFilters(connection, publication, tables, byOid)))
   return problems
 }
 
 /** TRAPS 53, 54: a condition or column list in a person's publication takes away what the pipeline wants, in silence. */
-async function checkFilters(connection: PgConnection, publication: string, tables: readonly SourceTable[], byOid: ReadonlyMap<number, CatalogTable>): Promise<Problem[]> {
+async function checkFilters(
+  connection: PgConnection,
+  publication: string,
+  tables: readonly SourceTable[],
+  byOid: ReadonlyMap<number, CatalogTable>,
+): Promise<Problem[]> {
   const rows = await connection.rows(
     `SELECT r.prrelid, r.prqual IS NOT NULL, (SELECT string_agg(a.attname::text, E'\\x01') FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))
        FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = ${quoteText(publication)} AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)`,
   )
-  const found = new Map(rows.map(([oid, filtered, list]) => [Number(oid), { filtered: filtered === 't', columns: list?.split('\x01') ?? null }]))
+  const found = new Map(
+    rows.map(([oid, filtered, list]) => [Number(oid), { filtered: filtered === 't', columns: list?.split('\x01') ?? null }]),
+  )
   return tables.flatMap((table) => {
     const entries = [table.schema.relation, ...(byOid.get(table.schema.relation)?.leaves ?? [])].flatMap((oid) => found.get(oid) ?? [])
     const mend = `ALTER PUBLICATION ${quoteName(publication)} DROP TABLE ${qualifiedName(table.schema)}; ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${qualifiedName(table.schema)}`
-    const lost = table.schema.columns.map((column) => column.name).filter((name) => entries.some(({ columns }) => columns !== null && !columns.includes(name)))
+    const lost = table.schema.columns
+      .map((column) => column.name)
+      .filter((name) => entries.some(({ columns }) => columns !== null && !columns.includes(name)))
     return [
-      ...(table.where === null && entries.some((entry) => entry.filtered) ? [error('CONFIG', `the publication ${publication} sends only some rows of ${table.id}`, `${mend}; or give the same condition with --where`, table.id)] : []),
-      ...(lost.length > 0 ? [error('CONFIG', `the publication ${publication} leaves out columns of ${table.id}: ${lost.join(', ')}`, `${mend}; or --exclude ${lost.map((name) => `${table.id}.${name}`).join(',')}`, table.id)] : []),
+      ...(table.where === null && entries.some((entry) => entry.filtered)
+        ? [
+            error(
+              'CONFIG',
+              `the publication ${publication} sends only some rows of ${table.id}`,
+              `${mend}; or give the same condition with --where`,
+              table.id,
+            ),
+          ]
+        : []),
+      ...(lost.length > 0
+        ? [
+            error(
+              'CONFIG',
+              `the publication ${publication} leaves out columns of ${table.id}: ${lost.join(', ')}`,
+              `${mend}; or --exclude ${lost.map((name) => `${table.id}.${name}`).join(',')}`,
+              table.id,
+            ),
+          ]
+        : []),
     ]
   })
 }
@@ -140,9 +326,20 @@ async function checkFilters(connection: PgConnection, publication: string, table
  * TRAPS 55: source and sink are one database. What the sink writes, its bookkeeping included, must not be published: each
  * checkpoint would be a change that asks for the next. On 14 even transactions of which nothing is published are sent.
  */
-export async function checkLoop(connection: PgConnection, config: PostgresConfig, beside: readonly { readonly namespace: string | null; readonly name: string }[]): Promise<Problem[]> {
+export async function checkLoop(
+  connection: PgConnection,
+  config: PostgresConfig,
+  beside: readonly { readonly namespace: string | null; readonly name: string }[],
+): Promise<Problem[]> {
   if (connection.serverVersion < 150_000) {
-    return [error('CONFIG', 'source and sink are the same database, and PostgreSQL 14 would send back every transaction that we write', 'copy without --follow, write to another database, or upgrade to PostgreSQL 15', 'sink')]
+    return [
+      error(
+        'CONFIG',
+        'source and sink are the same database, and PostgreSQL 14 would send back every transaction that we write',
+        'copy without --follow, write to another database, or upgrade to PostgreSQL 15',
+        'sink',
+      ),
+    ]
   }
   if (config.publication === undefined) return []
   const targets = beside.map(({ namespace, name }) => quoteText(`${quoteName(namespace ?? 'public')}.${quoteName(name)}`))
@@ -154,7 +351,14 @@ export async function checkLoop(connection: PgConnection, config: PostgresConfig
        FROM pg_publication p WHERE p.pubname = ${quoteText(config.publication)}`,
   )
   if (row?.[0] !== 't') return []
-  return [error('CONFIG', `source and sink are the same database, and the publication ${config.publication} would send back what is written there: an endless loop`, 'leave --source.publication out, or name one with FOR TABLE and only the tables that are read', 'publication')]
+  return [
+    error(
+      'CONFIG',
+      `source and sink are the same database, and the publication ${config.publication} would send back what is written there: an endless loop`,
+      'leave --source.publication out, or name one with FOR TABLE and only the tables that are read',
+      'publication',
+    ),
+  ]
 }
 
 function checkServer(connection: PgConnection, settings: Setting): Problem[] {
@@ -162,11 +366,31 @@ function checkServer(connection: PgConnection, settings: Setting): Problem[] {
   const major = Math.floor(connection.serverVersion / 10_000)
   const safe = SAFE_MINOR[major]
   if (safe !== undefined && connection.serverVersion % 10_000 < safe) {
-    problems.push(warning('ENVIRONMENT', `PostgreSQL ${major}.${connection.serverVersion % 10_000} can lose changes of running transactions when a table is added to a publication`, `upgrade to ${major}.${safe} or later before adding tables to a running pipeline`))
+    problems.push(
+      warning(
+        'ENVIRONMENT',
+        `PostgreSQL ${major}.${connection.serverVersion % 10_000} can lose changes of running transactions when a table is added to a publication`,
+        `upgrade to ${major}.${safe} or later before adding tables to a running pipeline`,
+      ),
+    )
   }
   const keep = Number(settings.get('max_slot_wal_keep_size') ?? -1)
-  if (keep >= 0) problems.push(warning('ENVIRONMENT', `the server gives up on a slot that holds more than ${keep} MB of log (max_slot_wal_keep_size)`, 'a pipeline that is paused or slow for long then loses its history'))
+  if (keep >= 0)
+    problems.push(
+      warning(
+        'ENVIRONMENT',
+        `the server gives up on a slot that holds more than ${keep} MB of log (max_slot_wal_keep_size)`,
+        'a pipeline that is paused or slow for long then loses its history',
+      ),
+    )
   const idle = Number(settings.get('idle_replication_slot_timeout') ?? 0)
-  if (idle > 0) problems.push(warning('ENVIRONMENT', `the server drops slots that are idle for ${idle} (idle_replication_slot_timeout)`, 'a pipeline that is paused for longer loses its history'))
+  if (idle > 0)
+    problems.push(
+      warning(
+        'ENVIRONMENT',
+        `the server drops slots that are idle for ${idle} (idle_replication_slot_timeout)`,
+        'a pipeline that is paused for longer loses its history',
+      ),
+    )
   return problems
 }

@@ -15,7 +15,12 @@ const SAMPLED_BLOCKS_PER_CHUNK = 20
  * Cuts a table (TRAPS 3, 4, 6): by ranges of its key where the heap lies in the key's order, so that after a crash only
  * unfinished ranges are read again; else by blocks of the heap, good for one view only; small tables stay whole.
  */
-export async function planChunks(connection: PgConnection, table: SourceTable, catalog: CatalogTable, chunkBytes: number): Promise<ChunkPlan> {
+export async function planChunks(
+  connection: PgConnection,
+  table: SourceTable,
+  catalog: CatalogTable,
+  chunkBytes: number,
+): Promise<ChunkPlan> {
   const { rows, bytes } = table.schema.estimate
   const count = Math.min(MOST_CHUNKS, Math.ceil((catalog.blocks * BLOCK_BYTES) / chunkBytes))
   if (catalog.partitioned) return { rule: 'table', reason: 'partitioned: read as one', chunks: [whole(rows, bytes)] }
@@ -23,7 +28,8 @@ export async function planChunks(connection: PgConnection, table: SourceTable, c
   const refusal = await refuseKeyRanges(connection, table)
   if (refusal !== null) return { rule: 'table', reason: refusal, chunks: heapChunks(catalog.blocks, count, rows, bytes) }
   const chunks = await keyChunks(connection, table, catalog.blocks, count)
-  if (chunks.length < 2) return { rule: 'table', reason: 'the key has too few values to cut by', chunks: heapChunks(catalog.blocks, count, rows, bytes) }
+  if (chunks.length < 2)
+    return { rule: 'table', reason: 'the key has too few values to cut by', chunks: heapChunks(catalog.blocks, count, rows, bytes) }
   const key = columnAt(table.schema, table.schema.key[0] ?? 0).name
   return { rule: 'chunk', reason: `cut by ranges of ${key}, which lies in the order of the table`, chunks }
 }
@@ -37,13 +43,19 @@ async function refuseKeyRanges(connection: PgConnection, { schema }: SourceTable
   const first = schema.key[0]
   if (first === undefined) return 'no key: cut by blocks, read again whole after a crash'
   const column = columnAt(schema, first)
-  if (keyOrder(column.type) === null) return `the key begins with ${formatType(column.type)}, whose order only the server knows: cut by blocks, read again whole after a crash`
+  if (keyOrder(column.type) === null)
+    return `the key begins with ${formatType(column.type)}, whose order only the server knows: cut by blocks, read again whole after a crash`
   const indexed = schema.indexes.some((index) => index.columns?.[0] === column.name)
   if (!indexed) return `no index begins with ${column.name}: cut by blocks, read again whole after a crash`
-  const { rows } = await connection.execute('SELECT abs(correlation) FROM pg_stats WHERE schemaname = $1 AND tablename = $2 AND attname = $3', [schema.namespace, schema.name, column.name])
+  const { rows } = await connection.execute(
+    'SELECT abs(correlation) FROM pg_stats WHERE schemaname = $1 AND tablename = $2 AND attname = $3',
+    [schema.namespace, schema.name, column.name],
+  )
   const correlation = Number(rows[0]?.[0] ?? -1)
   if (correlation < 0) return `no statistics (ANALYZE ${schema.id} would allow key ranges): cut by blocks, read again whole after a crash`
-  return correlation < LEAST_CORRELATION ? `${column.name} does not lie in the order of the table: cut by blocks, read again whole after a crash` : null
+  return correlation < LEAST_CORRELATION
+    ? `${column.name} does not lie in the order of the table: cut by blocks, read again whole after a crash`
+    : null
 }
 
 function heapChunks(blocks: number, count: number, rows: number, bytes: number): Chunk[] {
@@ -71,7 +83,12 @@ async function keyChunks(connection: PgConnection, table: SourceTable, blocks: n
   const chunks = bounds.length + 1
   return Array.from({ length: chunks }, (_, id) => ({
     id,
-    range: { kind: 'key', column: column.name, from: id === 0 ? null : (bounds[id - 1] ?? null), to: id === bounds.length ? null : (bounds[id] ?? null) },
+    range: {
+      kind: 'key',
+      column: column.name,
+      from: id === 0 ? null : (bounds[id - 1] ?? null),
+      to: id === bounds.length ? null : (bounds[id] ?? null),
+    },
     rows: allRows < 0 ? -1 : Math.round(allRows / chunks),
     bytes: bytes < 0 ? -1 : Math.round(bytes / chunks),
   }))
@@ -90,7 +107,8 @@ export function chunkCondition(table: SourceTable, chunk: Chunk): string | null 
     case 'key': {
       const column = table.schema.columns.find((each) => each.name === range.column)
       const type = column?.sourceType ?? 'text'
-      const bound = (sign: string, value: string | null): string[] => (value === null ? [] : [`${quoteName(range.column)} ${sign} ${quoteText(value)}::${type}`])
+      const bound = (sign: string, value: string | null): string[] =>
+        value === null ? [] : [`${quoteName(range.column)} ${sign} ${quoteText(value)}::${type}`]
       const parts = [...bound('>=', range.from), ...bound('<', range.to)]
       return parts.length === 0 ? null : parts.join(' AND ')
     }

@@ -36,7 +36,10 @@ export interface SlotState {
 
 /** A name that the server takes: lower case, digits, underscore, 63 bytes. */
 function safeName(pipeline: string): string {
-  return pipeline.toLowerCase().replace(/[^a-z0-9_]+/g, '_').slice(0, 40)
+  return pipeline
+    .toLowerCase()
+    .replace(/[^a-z0-9_]+/g, '_')
+    .slice(0, 40)
 }
 
 /**
@@ -62,7 +65,9 @@ export class OriginKeeper {
   /** Names for a new origin, written down before anything is made. */
   async intend(): Promise<Origin> {
     const { memory, random, pipeline } = this.#context
-    const suffix = Math.floor(random() * 36 ** 6).toString(36).padStart(6, '0')
+    const suffix = Math.floor(random() * 36 ** 6)
+      .toString(36)
+      .padStart(6, '0')
     const slot = (await memory.get(SLOT)) ?? this.#config.slot ?? `tailrace_${safeName(pipeline)}_${suffix}`
     const publication = (await memory.get(PUBLICATION)) ?? this.#config.publication ?? `tailrace_${safeName(pipeline)}_${suffix}`
     await memory.set(SLOT, slot)
@@ -85,8 +90,10 @@ export class OriginKeeper {
     const { memory } = this.#context
     const [slot, publication, ours] = [await memory.get(SLOT), await memory.get(PUBLICATION), await memory.get(PUBLICATION_OURS)]
     const list: { what: string; drop: string }[] = []
-    if (slot !== null && (await this.mine())) list.push({ what: `replication slot ${slot}`, drop: `SELECT pg_drop_replication_slot(${quoteText(slot)})` })
-    if (publication !== null && ours !== null) list.push({ what: `publication ${publication}`, drop: `DROP PUBLICATION ${quoteName(publication)}` })
+    if (slot !== null && (await this.mine()))
+      list.push({ what: `replication slot ${slot}`, drop: `SELECT pg_drop_replication_slot(${quoteText(slot)})` })
+    if (publication !== null && ours !== null)
+      list.push({ what: `publication ${publication}`, drop: `DROP PUBLICATION ${quoteName(publication)}` })
     return list
   }
 
@@ -99,7 +106,11 @@ export class OriginKeeper {
       await dropSlot(connection, slot)
       dropped.push(`replication slot ${slot}`)
     }
-    if (publication !== null && ours !== null && (await connection.rows(`SELECT FROM pg_publication WHERE pubname = ${quoteText(publication)}`)).length > 0) {
+    if (
+      publication !== null &&
+      ours !== null &&
+      (await connection.rows(`SELECT FROM pg_publication WHERE pubname = ${quoteText(publication)}`)).length > 0
+    ) {
       await connection.query(`DROP PUBLICATION ${quoteName(publication)}`)
       dropped.push(`publication ${publication}`)
     }
@@ -143,7 +154,9 @@ export async function dropUnreadSlot(connection: PgConnection, slot: string, sig
     const { exists, activePid } = await slotState(connection, slot)
     if (!exists) return
     if (activePid === null) {
-      await connection.execute('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active', [slot])
+      await connection.execute('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active', [
+        slot,
+      ])
       continue
     }
     await connection.execute('SELECT pg_terminate_backend($1)', [String(activePid)])
@@ -168,14 +181,26 @@ async function dropSlot(connection: PgConnection, slot: string): Promise<void> {
  * without an identity would make the application's UPDATE and DELETE fail (TRAPS 49): `check` has refused it. True when
  * tables were added to a publication that is being read already.
  */
-export async function ensurePublication(connection: PgConnection, origin: Origin, tables: readonly SourceTable[], ours: boolean, leavesOf: (table: SourceTable) => readonly string[]): Promise<boolean> {
+export async function ensurePublication(
+  connection: PgConnection,
+  origin: Origin,
+  tables: readonly SourceTable[],
+  ours: boolean,
+  leavesOf: (table: SourceTable) => readonly string[],
+): Promise<boolean> {
   const exists = (await connection.rows(`SELECT FROM pg_publication WHERE pubname = ${quoteText(origin.publication)}`)).length > 0
   if (!ours) {
-    if (!exists) throw new TailraceError('CONFIG', `the publication ${origin.publication} does not exist`, { hint: `CREATE PUBLICATION ${quoteName(origin.publication)} FOR TABLE …, or leave --source.publication out`, path: 'publication' })
+    if (!exists)
+      throw new TailraceError('CONFIG', `the publication ${origin.publication} does not exist`, {
+        hint: `CREATE PUBLICATION ${quoteName(origin.publication)} FOR TABLE …, or leave --source.publication out`,
+        path: 'publication',
+      })
     return false
   }
   // A row condition becomes the publication's row filter: `check` has seen to PostgreSQL 15 and identity FULL (TRAPS 53).
-  const entries = tables.flatMap((table) => leavesOf(table).map((name) => ({ name, clause: table.where === null ? name : `${name} WHERE (${table.where})` })))
+  const entries = tables.flatMap((table) =>
+    leavesOf(table).map((name) => ({ name, clause: table.where === null ? name : `${name} WHERE (${table.where})` })),
+  )
   if (!exists) {
     const list = entries.length === 0 ? '' : ` FOR TABLE ${entries.map((entry) => entry.clause).join(', ')}`
     await connection.query(`CREATE PUBLICATION ${quoteName(origin.publication)}${list}`)
@@ -184,11 +209,16 @@ export async function ensurePublication(connection: PgConnection, origin: Origin
   return addMissing(connection, origin.publication, entries)
 }
 
-async function addMissing(connection: PgConnection, publication: string, entries: readonly { readonly name: string; readonly clause: string }[]): Promise<boolean> {
+async function addMissing(
+  connection: PgConnection,
+  publication: string,
+  entries: readonly { readonly name: string; readonly clause: string }[],
+): Promise<boolean> {
   const rows = await connection.rows(`SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = ${quoteText(publication)}`)
   const there = new Set(rows.map(([namespace, name]) => qualifiedName({ namespace: namespace ?? '', name: name ?? '' })))
   const missing = entries.filter((entry) => !there.has(entry.name))
-  if (missing.length > 0) await connection.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.map((entry) => entry.clause).join(', ')}`)
+  if (missing.length > 0)
+    await connection.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.map((entry) => entry.clause).join(', ')}`)
   return missing.length > 0
 }
 
@@ -218,7 +248,9 @@ export interface MadeSlot {
  */
 export async function createSlot(walsender: PgConnection, slot: string, failover: boolean, signal: AbortSignal): Promise<MadeSlot> {
   const modern = walsender.serverVersion >= 150_000
-  const choices = modern ? `(SNAPSHOT 'export'${failover && walsender.serverVersion >= 170_000 ? ', FAILOVER true' : ''})` : 'EXPORT_SNAPSHOT'
+  const choices = modern
+    ? `(SNAPSHOT 'export'${failover && walsender.serverVersion >= 170_000 ? ', FAILOVER true' : ''})`
+    : 'EXPORT_SNAPSHOT'
   const cancel = (): void => void walsender.cancel()
   signal.addEventListener('abort', cancel, { once: true })
   try {
@@ -236,10 +268,16 @@ export async function createSlot(walsender: PgConnection, slot: string, failover
 function slotError(error: unknown, slot: string): TailraceError {
   if (!(error instanceof PgError)) return translate(error, `creating replication slot ${slot}`, 'source')
   if (error.code === '53400') {
-    return new TailraceError('ENVIRONMENT', 'all replication slots of the source are in use', { hint: 'raise max_replication_slots (restart needed), or drop a slot that nobody reads: SELECT slot_name, active FROM pg_replication_slots', cause: error })
+    return new TailraceError('ENVIRONMENT', 'all replication slots of the source are in use', {
+      hint: 'raise max_replication_slots (restart needed), or drop a slot that nobody reads: SELECT slot_name, active FROM pg_replication_slots',
+      cause: error,
+    })
   }
   if (error.code === '42710') {
-    return new TailraceError('HELD', `a replication slot ${slot} exists already and was not made by this pipeline`, { hint: 'choose another with --source.slot, or drop it if nobody reads it', cause: error })
+    return new TailraceError('HELD', `a replication slot ${slot} exists already and was not made by this pipeline`, {
+      hint: 'choose another with --source.slot, or drop it if nobody reads it',
+      cause: error,
+    })
   }
   return translate(error, `creating replication slot ${slot}`, 'source')
 }

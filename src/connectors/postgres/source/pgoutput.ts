@@ -50,7 +50,9 @@ const OLD_IMAGE = 0x4f // O
 const NEW_IMAGE = 0x4e // N
 
 function damaged(what: string): TailraceError {
-  return new TailraceError('PROTOCOL', `the change stream is damaged: ${what}`, { hint: 'is what lies between us and PostgreSQL changing bytes?' })
+  return new TailraceError('PROTOCOL', `the change stream is damaged: ${what}`, {
+    hint: 'is what lies between us and PostgreSQL changing bytes?',
+  })
 }
 
 function zeroAt(buffer: Buffer, at: number, end: number): number {
@@ -88,7 +90,17 @@ export function readRelation(buffer: Buffer, at: number, end: number): Relation 
 }
 
 /** Decodes I, U or D from after its relation id, as one row. `place` is the change's own LSN. */
-export function readRow(type: number, buffer: Buffer, at: number, end: number, target: RelationTarget, order: number, transaction: number, placeHigh: number, placeLow: number): void {
+export function readRow(
+  type: number,
+  buffer: Buffer,
+  at: number,
+  end: number,
+  target: RelationTarget,
+  order: number,
+  transaction: number,
+  placeHigh: number,
+  placeLow: number,
+): void {
   const { builder, columns } = target
   const op: OpCode = type === Message.insert ? Op.insert : type === Message.update ? Op.update : Op.delete
   const cell = builder.begin(op, order, transaction, placeHigh, placeLow)
@@ -97,7 +109,16 @@ export function readRow(type: number, buffer: Buffer, at: number, end: number, t
   if (kind === KEY_IMAGE || kind === OLD_IMAGE) {
     const old = builder.beginOld(kind === KEY_IMAGE ? 1 : 2)
     // A key image carries null for the columns that it does not carry.
-    next = readTuple(buffer, next + 1, end, columns, builder.oldStarts, builder.oldLengths, old, kind === KEY_IMAGE ? ABSENT_VALUE : NULL_VALUE)
+    next = readTuple(
+      buffer,
+      next + 1,
+      end,
+      columns,
+      builder.oldStarts,
+      builder.oldLengths,
+      old,
+      kind === KEY_IMAGE ? ABSENT_VALUE : NULL_VALUE,
+    )
     if (op === Op.delete) {
       builder.lengths.fill(ABSENT_VALUE, cell, cell + builder.columns)
       return
@@ -108,7 +129,16 @@ export function readRow(type: number, buffer: Buffer, at: number, end: number, t
   readTuple(buffer, next + 1, end, columns, builder.starts, builder.lengths, cell, NULL_VALUE)
 }
 
-function readTuple(buffer: Buffer, at: number, end: number, columns: Int16Array, starts: Int32Array, lengths: Int32Array, cell: number, nullLength: number): number {
+function readTuple(
+  buffer: Buffer,
+  at: number,
+  end: number,
+  columns: Int16Array,
+  starts: Int32Array,
+  lengths: Int32Array,
+  cell: number,
+  nullLength: number,
+): number {
   if (end - at < 2) throw damaged('a row is too short')
   const count = (buffer[at]! << 8) | buffer[at + 1]!
   if (count !== columns.length) throw damaged(`a row has ${count} columns where the relation has ${columns.length}`)

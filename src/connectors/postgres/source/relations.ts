@@ -47,9 +47,22 @@ export class Relations {
     this.#views = views
   }
 
-  static async load(connection: PgConnection, ownSchema: string, tables: readonly SourceTable[], views: ReadonlyMap<TableId, View>): Promise<Relations> {
+  static async load(
+    connection: PgConnection,
+    ownSchema: string,
+    tables: readonly SourceTable[],
+    views: ReadonlyMap<TableId, View>,
+  ): Promise<Relations> {
     const relations = new Relations(connection, ownSchema, views)
-    const catalog = new Map((await readCatalog(connection, ownSchema, tables.map((table) => table.schema.relation))).map((table) => [table.schema.relation, table]))
+    const catalog = new Map(
+      (
+        await readCatalog(
+          connection,
+          ownSchema,
+          tables.map((table) => table.schema.relation),
+        )
+      ).map((table) => [table.schema.relation, table]),
+    )
     for (const table of tables) relations.#add(table, catalog.get(table.schema.relation))
     return relations
   }
@@ -82,7 +95,8 @@ export class Relations {
     const again = this.#seen.has(relation.id)
     this.#seen.add(relation.id)
     const same = sameShape(table, schema, relation)
-    if (same && !again && !this.#suspects.has(id) && (await this.#isMarked(table))) return { schema, columns: mapColumns(schema, relation), barrier: null }
+    if (same && !again && !this.#suspects.has(id) && (await this.#isMarked(table)))
+      return { schema, columns: mapColumns(schema, relation), barrier: null }
     // The copy is younger than these rows, which will be left out: their shape is no change of the table's.
     const view = this.#views.get(id)
     if (!same && view !== undefined && question.transaction !== null && covers(view, question.transaction)) return NOT_OURS
@@ -104,7 +118,10 @@ export class Relations {
     if (now === undefined) return null
     const { changes, ambiguous } = diffSchemas(this.#marked(before), adjust(table, before, now.schema))
     if (ambiguous === null) this.#looked.set(table.id, now.schema.storage ?? '')
-    const labels = changes.length > 0 && changes.every((change) => change.kind === 'type-changed' && change.before === change.after) && sameTypes(before, now.schema)
+    const labels =
+      changes.length > 0 &&
+      changes.every((change) => change.kind === 'type-changed' && change.before === change.after) &&
+      sameTypes(before, now.schema)
     if (ambiguous === null && !labels) return null
     const schema = ambiguous === null ? withPartitions(adjust(table, before, now.schema), before) : before
     if (ambiguous === null) this.#schemas.set(table.id, schema)
@@ -131,7 +148,14 @@ export class Relations {
       const schema = this.#schemas.get(id)
       if (schema === undefined) continue
       const whole = (this.#leaves.get(id) ?? []).every((oid) => oids.has(oid))
-      if (!whole) return { kind: 'schema', previous: schema, schema, changes: [], ambiguous: `a partition of ${id} was truncated, which rows went is not in the stream` }
+      if (!whole)
+        return {
+          kind: 'schema',
+          previous: schema,
+          schema,
+          changes: [],
+          ambiguous: `a partition of ${id} was truncated, which rows went is not in the stream`,
+        }
       tables.push(schema)
     }
     return tables.length === 0 ? null : { kind: 'truncate', tables, cascade: question.cascade, restartIdentity: question.restartIdentity }
@@ -161,7 +185,9 @@ export class Relations {
     if (now === undefined) {
       // Dropped by now; its last rows still come in the shape that the message says.
       if (sameShape(table, before, relation)) return { schema: before, columns: mapColumns(before, relation), barrier: null }
-      throw new TailraceError('SCHEMA_CHANGED', `table ${table.id} changed and was then dropped: its last rows cannot be followed`, { hint: `tailrace tables <pipeline> remove ${table.id}` })
+      throw new TailraceError('SCHEMA_CHANGED', `table ${table.id} changed and was then dropped: its last rows cannot be followed`, {
+        hint: `tailrace tables <pipeline> remove ${table.id}`,
+      })
     }
     const after = adjust(table, before, now.schema)
     this.#marks.set(table.id, now.schema.storage ?? '')
@@ -185,7 +211,11 @@ export class Relations {
     if (sameShape(table, before, relation)) return { schema: before, columns: mapColumns(before, relation), barrier: null }
     this.#suspects.add(table.id)
     const reason = `${table.id} was changed several times before its changes were read, so columns cannot be told apart`
-    return { schema: before, columns: mapColumns(before, relation), barrier: { kind: 'schema', previous: before, schema: before, changes: [], ambiguous: reason, blind: true } }
+    return {
+      schema: before,
+      columns: mapColumns(before, relation),
+      barrier: { kind: 'schema', previous: before, schema: before, changes: [], ambiguous: reason, blind: true },
+    }
   }
 }
 
@@ -195,7 +225,8 @@ function adjust(table: SourceTable, before: TableSchema, now: TableSchema): Tabl
   const added = now.columns.filter((column) => !known.has(column.ordinal) && !table.columnsFixed && !table.excluded.includes(column.name))
   const kept = before.columns.flatMap((column) => now.columns.find((other) => other.ordinal === column.ordinal) ?? [])
   const columns = [...kept, ...added]
-  const places = (schema: TableSchema): number[] => schema.key.map((index) => columns.findIndex((column) => column.ordinal === schema.columns[index]?.ordinal))
+  const places = (schema: TableSchema): number[] =>
+    schema.key.map((index) => columns.findIndex((column) => column.ordinal === schema.columns[index]?.ordinal))
   const [chosen, catalog] = [places(before).filter((place) => place >= 0), places(now)]
   // Whatever it is called by now, to the pipeline it is the table that was chosen.
   return { ...now, id: before.id, columns, key: table.keyFixed === true || catalog.includes(-1) ? chosen : catalog }
@@ -229,7 +260,9 @@ function sameKey(schema: TableSchema, { columns, replicaIdentity }: Relation): b
 
 /** The same columns of the same types, whatever the labels of their enums. */
 function sameTypes(before: TableSchema, now: TableSchema): boolean {
-  return before.columns.every((column) => now.columns.some((other) => other.ordinal === column.ordinal && other.name === column.name && other.sourceType === column.sourceType))
+  return before.columns.every((column) =>
+    now.columns.some((other) => other.ordinal === column.ordinal && other.name === column.name && other.sourceType === column.sourceType),
+  )
 }
 
 function mapColumns(schema: TableSchema, relation: Relation): Int16Array {

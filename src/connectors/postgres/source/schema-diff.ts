@@ -26,8 +26,10 @@ export function diffSchemas(before: TableSchema, after: TableSchema): SchemaDiff
   if (keyNames(before).join('\0') !== keyNames(after).join('\0') && !onlyRenamed(before, after)) {
     changes.push({ kind: 'key-changed', before: keyNames(before).join(', ') || null, after: keyNames(after).join(', ') || null })
   }
-  if (before.namespace !== after.namespace || before.name !== after.name) changes.push({ kind: 'table-renamed', before: tableId(before.namespace, before.name), after: tableId(after.namespace, after.name) })
-  if (reasons.length === 0 && wasRewritten(before, after)) reasons.push(`the rows of ${before.id} were rewritten in place (ALTER COLUMN … TYPE … USING?)`)
+  if (before.namespace !== after.namespace || before.name !== after.name)
+    changes.push({ kind: 'table-renamed', before: tableId(before.namespace, before.name), after: tableId(after.namespace, after.name) })
+  if (reasons.length === 0 && wasRewritten(before, after))
+    reasons.push(`the rows of ${before.id} were rewritten in place (ALTER COLUMN … TYPE … USING?)`)
   return { changes, ambiguous: reasons.length === 0 ? null : reasons.join('; ') }
 }
 
@@ -55,19 +57,24 @@ function onlyRenamed(before: TableSchema, after: TableSchema): boolean {
 function addColumn(before: TableSchema, column: Column, changes: SchemaChangeDetail[], reasons: string[]): void {
   changes.push({ kind: 'column-added', before: null, after: column.name })
   if (before.columns.some((old) => old.name === column.name)) reasons.push(`column ${column.name} was dropped and added again`)
-  else if (column.missing === undefined && column.default !== undefined) reasons.push(`column ${column.name} was added with a default that may have been computed for each row`)
-  else if (column.missing === undefined && column.identity !== 'no') reasons.push(`identity column ${column.name} was added and its values are not in the change stream`)
+  else if (column.missing === undefined && column.default !== undefined)
+    reasons.push(`column ${column.name} was added with a default that may have been computed for each row`)
+  else if (column.missing === undefined && column.identity !== 'no')
+    reasons.push(`identity column ${column.name} was added and its values are not in the change stream`)
 }
 
 function compareColumn(old: Column, column: Column, changes: SchemaChangeDetail[], reasons: string[]): void {
   if (old.name !== column.name) changes.push({ kind: 'column-renamed', before: old.name, after: column.name })
   if (old.sourceType !== column.sourceType) {
     changes.push({ kind: 'type-changed', before: old.name, after: column.name })
-    if (!keepsValues(old, column)) reasons.push(`the type of column ${column.name} changed from ${old.sourceType} to ${column.sourceType}, which rewrites rows`)
+    if (!keepsValues(old, column))
+      reasons.push(`the type of column ${column.name} changed from ${old.sourceType} to ${column.sourceType}, which rewrites rows`)
   }
   const labels = compareLabels(old.type, column.type)
-  if (old.sourceType === column.sourceType && labels !== 'same') changes.push({ kind: 'type-changed', before: old.name, after: column.name })
-  if (labels === 'lost') reasons.push(`labels of the type ${column.sourceType} were renamed, which changes what old rows of column ${column.name} say`)
+  if (old.sourceType === column.sourceType && labels !== 'same')
+    changes.push({ kind: 'type-changed', before: old.name, after: column.name })
+  if (labels === 'lost')
+    reasons.push(`labels of the type ${column.sourceType} were renamed, which changes what old rows of column ${column.name} say`)
   if (old.nullable !== column.nullable) changes.push({ kind: 'nullability-changed', before: old.name, after: column.name })
 }
 

@@ -109,7 +109,10 @@ async function joinSnapshot(connection: PgConnection, name: string): Promise<voi
 
 function lockError(error: unknown): TailraceError {
   if (error instanceof PgError && error.code === '55P03') {
-    return new TailraceError('SOURCE_FAILED', 'a table of the source is locked by someone else (lock_timeout)', { cause: error, hint: 'a long ALTER or VACUUM FULL? See pg_locks; --source.lock-timeout SECONDS waits longer' })
+    return new TailraceError('SOURCE_FAILED', 'a table of the source is locked by someone else (lock_timeout)', {
+      cause: error,
+      hint: 'a long ALTER or VACUUM FULL? See pg_locks; --source.lock-timeout SECONDS waits longer',
+    })
   }
   return translate(error, 'locking the tables of the snapshot', 'source')
 }
@@ -158,7 +161,12 @@ export class PostgresSnapshot implements Snapshot {
     return planChunks(this.#parts.keeper.connection, table, this.#catalogOf(table), this.#parts.config.chunkBytes)
   }
 
-  async *read(table: SourceTable, chunk: Chunk, format: SnapshotFormat, signal: AbortSignal): AsyncGenerator<SnapshotFrame, void, undefined> {
+  async *read(
+    table: SourceTable,
+    chunk: Chunk,
+    format: SnapshotFormat,
+    signal: AbortSignal,
+  ): AsyncGenerator<SnapshotFrame, void, undefined> {
     this.#checkAge()
     const connection = await this.#session(signal)
     const onAbort = (): void => connection.destroy(new TailraceError('ABORTED', 'the snapshot was given up'))
@@ -184,7 +192,12 @@ export class PostgresSnapshot implements Snapshot {
     await this.#parts.keeper[Symbol.asyncDispose]()
   }
 
-  async *#copy(connection: PgConnection, table: SourceTable, chunk: Chunk, format: SnapshotFormat): AsyncGenerator<SnapshotFrame, void, undefined> {
+  async *#copy(
+    connection: PgConnection,
+    table: SourceTable,
+    chunk: Chunk,
+    format: SnapshotFormat,
+  ): AsyncGenerator<SnapshotFrame, void, undefined> {
     await using copy = await connection.copyOut(copyCommand(table, chunk, this.#catalogOf(table).partitioned, FORMATS[format]))
     let rows = 0
     for (;;) {
@@ -198,7 +211,8 @@ export class PostgresSnapshot implements Snapshot {
     }
     // In binary the header rides with the first row and the trailer has a message of its own: the server's count is right.
     if (format === 'pg-copy-binary' && rows !== copy.rows) yield { format, data: Buffer.alloc(0), rows: copy.rows - rows, bytes: 0 }
-    else if (rows !== copy.rows) throw new TailraceError('NOT_ACCOUNTED', `reading ${table.id}: PostgreSQL says that it sent ${copy.rows} rows, ${rows} arrived`)
+    else if (rows !== copy.rows)
+      throw new TailraceError('NOT_ACCOUNTED', `reading ${table.id}: PostgreSQL says that it sent ${copy.rows} rows, ${rows} arrived`)
   }
 
   async #session(signal: AbortSignal): Promise<PgConnection> {
@@ -230,22 +244,35 @@ export class PostgresSnapshot implements Snapshot {
   #checkAge(): void {
     const age = (this.#parts.clock() - this.#born) / 1000
     if (age <= this.#parts.config.snapshotMaxAge) return
-    throw new TailraceError('SNAPSHOT_TOO_OLD', `the snapshot transaction is ${Math.round(age)} s old, over the limit of ${this.#parts.config.snapshotMaxAge} s that protects the source`, {
-      hint: 'start again: finished chunks are kept where the table is cut by key; --source.snapshot-max-age SECONDS raises the limit',
-    })
+    throw new TailraceError(
+      'SNAPSHOT_TOO_OLD',
+      `the snapshot transaction is ${Math.round(age)} s old, over the limit of ${this.#parts.config.snapshotMaxAge} s that protects the source`,
+      {
+        hint: 'start again: finished chunks are kept where the table is cut by key; --source.snapshot-max-age SECONDS raises the limit',
+      },
+    )
   }
 }
 
 /** The tables again, under lock: columns as the snapshot sees them (TRAPS 8). */
-export async function retake(keeper: SnapshotKeeper, ownSchema: string, tables: readonly SourceTable[]): Promise<{ tables: SourceTable[]; catalog: CatalogTable[] }> {
-  const catalog = await readCatalog(keeper.connection, ownSchema, tables.map((table) => table.schema.relation))
+export async function retake(
+  keeper: SnapshotKeeper,
+  ownSchema: string,
+  tables: readonly SourceTable[],
+): Promise<{ tables: SourceTable[]; catalog: CatalogTable[] }> {
+  const catalog = await readCatalog(
+    keeper.connection,
+    ownSchema,
+    tables.map((table) => table.schema.relation),
+  )
   const byOid = new Map(catalog.map((table) => [table.schema.relation, table]))
   const fresh = tables.map((table) => {
     const now = byOid.get(table.schema.relation)
     if (now === undefined) throw new TailraceError('SOURCE_FAILED', `table ${table.id} was dropped while the snapshot was prepared`)
     // Columns may have been renamed or dropped since they were chosen; new ones are told by the stream.
     const columns = table.schema.columns.flatMap((column) => now.schema.columns.find((other) => other.ordinal === column.ordinal) ?? [])
-    const places = ({ key, columns: all }: TableSchema): number[] => key.map((index) => columns.findIndex((column) => column.ordinal === all[index]?.ordinal))
+    const places = ({ key, columns: all }: TableSchema): number[] =>
+      key.map((index) => columns.findIndex((column) => column.ordinal === all[index]?.ordinal))
     const chosen = places(table.schema)
     const key = chosen.includes(-1) ? places(now.schema).filter((place) => place >= 0) : chosen
     return { ...table, schema: { ...now.schema, columns, key } }

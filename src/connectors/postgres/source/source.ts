@@ -49,7 +49,12 @@ export class PostgresSource implements Source {
     return source
   }
 
-  async check(tables: readonly SourceTable[], purpose: Purpose, signal: AbortSignal, beside: Parameters<Source['check']>[3] = []): Promise<readonly Problem[]> {
+  async check(
+    tables: readonly SourceTable[],
+    purpose: Purpose,
+    signal: AbortSignal,
+    beside: Parameters<Source['check']>[3] = [],
+  ): Promise<readonly Problem[]> {
     const sql = await this.#sql(signal)
     const loops = purpose === 'copy' || beside.length === 0 ? [] : await checkLoop(sql, this.#config, beside)
     return [...(await checkSource(sql, this.#config, tables, purpose, await this.#keeper.known())), ...loops]
@@ -64,14 +69,18 @@ export class PostgresSource implements Source {
   }
 
   async count(table: SourceTable, signal: AbortSignal): Promise<{ rows: bigint; exact: boolean }> {
-    const [row] = await (await this.#sql(signal)).rows(`SELECT count(*) FROM ${qualifiedName(table.schema)}${table.where === null ? '' : ` WHERE ${table.where}`}`)
+    const [row] = await (
+      await this.#sql(signal)
+    ).rows(`SELECT count(*) FROM ${qualifiedName(table.schema)}${table.where === null ? '' : ` WHERE ${table.where}`}`)
     return { rows: BigInt(row?.[0] ?? 0), exact: true }
   }
 
   async openSnapshot(request: SnapshotRequest, signal: AbortSignal): Promise<Snapshot> {
     const keeper = await SnapshotKeeper.lock(this.#config, request.tables, request.workers, signal)
     try {
-      return new PostgresSnapshot(request.mode === 'origin' ? await this.#origin(keeper, request, signal) : await this.#freshView(keeper, request, signal))
+      return new PostgresSnapshot(
+        request.mode === 'origin' ? await this.#origin(keeper, request, signal) : await this.#freshView(keeper, request, signal),
+      )
     } catch (error) {
       await keeper[Symbol.asyncDispose]()
       throw translate(error, 'taking the snapshot', 'source')
@@ -89,17 +98,34 @@ export class PostgresSource implements Source {
   /** The slot that was made before, with more tables: it is never made anew. */
   async #knownOrigin({ slot }: Origin, tables: readonly SourceTable[], signal: AbortSignal): Promise<Position> {
     const { confirmed } = await slotState(await this.#sql(signal), slot)
-    if (confirmed === null) throw new TailraceError('HISTORY_LOST', `replication slot ${slot} does not exist any more`, { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
+    if (confirmed === null)
+      throw new TailraceError('HISTORY_LOST', `replication slot ${slot} does not exist any more`, {
+        hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot',
+      })
     await this.#publishMore(tables, signal)
     return this.#position(confirmed, signal)
   }
 
   async *stream(request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamBatch, void, undefined> {
     const origin = await this.#keeper.known()
-    if (origin === null) throw new TailraceError('HISTORY_LOST', 'this pipeline has no replication slot', { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
+    if (origin === null)
+      throw new TailraceError('HISTORY_LOST', 'this pipeline has no replication slot', {
+        hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot',
+      })
     await using sql = await openSession(this.#config, signal)
     await using walsender = await openSession(this.#config, signal, 'replication')
-    const open = await startStream({ sql, walsender, origin, ownSchema: this.#config.schema, request, clock: this.#context.clock, silenceMillis: this.#config.silenceTimeout * 1000 }, signal)
+    const open = await startStream(
+      {
+        sql,
+        walsender,
+        origin,
+        ownSchema: this.#config.schema,
+        request,
+        clock: this.#context.clock,
+        silenceMillis: this.#config.silenceTimeout * 1000,
+      },
+      signal,
+    )
     await using reader = open.reader
     const stop = (): void => void reader[Symbol.asyncDispose]()
     signal.addEventListener('abort', stop, { once: true })
@@ -125,7 +151,10 @@ export class PostgresSource implements Source {
     const beat = async (): Promise<void> => {
       await (await this.#sql(signal)).rows("SELECT pg_logical_emit_message(false, 'tailrace', 'heartbeat')")
     }
-    return setInterval(() => void beat().catch((error: Error) => this.#context.logger.debug(`heartbeat failed: ${error.message}`)), this.#config.heartbeat * 1000)
+    return setInterval(
+      () => void beat().catch((error: Error) => this.#context.logger.debug(`heartbeat failed: ${error.message}`)),
+      this.#config.heartbeat * 1000,
+    )
   }
 
   /** Invariant 9: a budget for the log that the slot retains; over it the run stops and says so. */
@@ -136,15 +165,27 @@ export class PostgresSource implements Source {
       if (retainedMax === 0 || batch.position === null) continue
       const retention = await this.retention(signal)
       if (retention === null || retention.retainedBytes <= retainedMax) continue
-      throw new TailraceError('SNAPSHOT_TOO_OLD', `replication slot ${retention.name} retains ${retention.retainedBytes} bytes of log, over the limit of ${retainedMax} that protects the source`, {
-        hint: 'raise --source.retained-max, make the target faster, or drop the pipeline: tailrace remove <pipeline>',
-      })
+      throw new TailraceError(
+        'SNAPSHOT_TOO_OLD',
+        `replication slot ${retention.name} retains ${retention.retainedBytes} bytes of log, over the limit of ${retainedMax} that protects the source`,
+        {
+          hint: 'raise --source.retained-max, make the target faster, or drop the pipeline: tailrace remove <pipeline>',
+        },
+      )
     }
   }
 
   #watch(relations: Relations, sql: PgConnection, origin: Origin, { tables }: StreamRequest): Watch {
     const { publication, watchInterval } = this.#config
-    return new Watch({ relations, sql, origin, tables, ours: publication === undefined, intervalMillis: watchInterval * 1000, clock: this.#context.clock })
+    return new Watch({
+      relations,
+      sql,
+      origin,
+      tables,
+      ours: publication === undefined,
+      intervalMillis: watchInterval * 1000,
+      clock: this.#context.clock,
+    })
   }
 
   comparePositions(a: Position, b: Position): -1 | 0 | 1 | undefined {
@@ -181,14 +222,20 @@ export class PostgresSource implements Source {
     return covers(view, transaction)
   }
 
-  async fetch(table: SourceTable, keys: readonly (readonly string[])[], signal: AbortSignal): Promise<{ slice: Slice; view: View; viewEnd: Position }> {
+  async fetch(
+    table: SourceTable,
+    keys: readonly (readonly string[])[],
+    signal: AbortSignal,
+  ): Promise<{ slice: Slice; view: View; viewEnd: Position }> {
     await using keeper = await SnapshotKeeper.lock(this.#config, [table], 0, signal)
     const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
     const columns = table.schema.key.map((index) => columnAt(table.schema, index))
     const tuples = keys.map((key) => `(${key.map((value, i) => `${quoteText(value)}::${columns[i]?.sourceType ?? 'text'}`).join(', ')})`)
     const where = `(${columns.map((column) => quoteName(column.name)).join(', ')}) IN (${tuples.join(', ')})`
     const names = table.schema.columns.map((column) => quoteName(column.name)).join(', ')
-    await using copy = await keeper.connection.copyOut(`COPY (SELECT ${names} FROM ${qualifiedName(table.schema)} WHERE ${where}) TO STDOUT`)
+    await using copy = await keeper.connection.copyOut(
+      `COPY (SELECT ${names} FROM ${qualifiedName(table.schema)} WHERE ${where}) TO STDOUT`,
+    )
     const pieces: Buffer[] = []
     for (let stretch = await copy.next(); stretch !== null; stretch = await copy.next()) {
       pieces.push(Buffer.from(stretch.data))
@@ -207,7 +254,13 @@ export class PostgresSource implements Source {
     const origin = await this.#keeper.known()
     if (origin === null) return null
     const state = await slotState(await this.#sql(signal), origin.slot)
-    const value = { name: origin.slot, retainedBytes: state.retainedBytes, status: state.exists ? state.walStatus : 'missing', remainingBytes: state.remainingBytes, active: state.active }
+    const value = {
+      name: origin.slot,
+      retainedBytes: state.retainedBytes,
+      status: state.exists ? state.walStatus : 'missing',
+      remainingBytes: state.remainingBytes,
+      active: state.active,
+    }
     this.#retention = { at: now, value }
     return value
   }
@@ -221,7 +274,9 @@ export class PostgresSource implements Source {
     return [
       `locks on tables are given up after ${lockTimeout} s`,
       `the snapshot transaction lives ${snapshotMaxAge} s at most`,
-      retainedMax === 0 ? 'no limit on the log that the slot retains (--source.retained-max BYTES sets one)' : `the run stops when the slot retains more than ${retainedMax} bytes of log`,
+      retainedMax === 0
+        ? 'no limit on the log that the slot retains (--source.retained-max BYTES sets one)'
+        : `the run stops when the slot retains more than ${retainedMax} bytes of log`,
     ]
   }
 
@@ -244,13 +299,18 @@ export class PostgresSource implements Source {
 
   async #position(lsn: bigint, signal: AbortSignal): Promise<Position> {
     if (this.#identity === null) {
-      const [row] = await (await this.#sql(signal)).rows('SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()')
+      const [row] = await (
+        await this.#sql(signal)
+      ).rows('SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()')
       this.#identity = { system: row?.[0] ?? '', timeline: Number(row?.[1] ?? 0) }
     }
     return writePosition({ ...this.#identity, lsn })
   }
 
-  async #makeOrigin(tables: readonly SourceTable[], signal: AbortSignal): Promise<{ position: Position; walsender: PgConnection; snapshot: string | null }> {
+  async #makeOrigin(
+    tables: readonly SourceTable[],
+    signal: AbortSignal,
+  ): Promise<{ position: Position; walsender: PgConnection; snapshot: string | null }> {
     const sql = await this.#sql(signal)
     const origin = await this.#keeper.intend()
     await this.#dropUnread(sql, origin, signal)
@@ -263,7 +323,11 @@ export class PostgresSource implements Source {
       const slot = await createSlot(walsender, origin.slot, this.#config.failover, signal)
       await this.#keeper.mark('made')
       this.#upstream = await this.#keeper.upstream()
-      return { position: writePosition({ system: server.system, timeline: server.timeline, lsn: slot.consistentPoint }), walsender, snapshot: slot.snapshot }
+      return {
+        position: writePosition({ system: server.system, timeline: server.timeline, lsn: slot.consistentPoint }),
+        walsender,
+        snapshot: slot.snapshot,
+      }
     } catch (error) {
       await walsender.end()
       throw error
@@ -272,7 +336,13 @@ export class PostgresSource implements Source {
 
   async #publish(sql: PgConnection, origin: Origin, tables: readonly SourceTable[]): Promise<boolean> {
     const leaves = await this.#leafNames(sql, tables)
-    return ensurePublication(sql, origin, tables, this.#config.publication === undefined, (table) => leaves.get(table.id) ?? [qualifiedName(table.schema)])
+    return ensurePublication(
+      sql,
+      origin,
+      tables,
+      this.#config.publication === undefined,
+      (table) => leaves.get(table.id) ?? [qualifiedName(table.schema)],
+    )
   }
 
   /** Tables that joined a running pipeline. */
@@ -290,7 +360,10 @@ export class PostgresSource implements Source {
   async #dropUnread(sql: PgConnection, origin: Origin, signal: AbortSignal): Promise<void> {
     if (!(await slotState(sql, origin.slot)).exists) return
     if (!(await this.#keeper.mine())) {
-      throw new TailraceError('HELD', `a replication slot ${origin.slot} exists already and was not made by this pipeline`, { hint: 'choose another with --source.slot, or drop it if nobody reads it', path: 'slot' })
+      throw new TailraceError('HELD', `a replication slot ${origin.slot} exists already and was not made by this pipeline`, {
+        hint: 'choose another with --source.slot, or drop it if nobody reads it',
+        path: 'slot',
+      })
     }
     this.#context.logger.info(`dropping replication slot ${origin.slot}, which an interrupted start left unread`)
     await dropUnreadSlot(sql, origin.slot, signal)
@@ -305,7 +378,9 @@ export class PostgresSource implements Source {
     )
     const names = new Map<string, string[]>()
     for (const table of tables) {
-      const leaves = rows.filter(([oid]) => Number(oid) === table.schema.relation).map(([, namespace, name]) => qualifiedName({ namespace: namespace ?? '', name: name ?? '' }))
+      const leaves = rows
+        .filter(([oid]) => Number(oid) === table.schema.relation)
+        .map(([, namespace, name]) => qualifiedName({ namespace: namespace ?? '', name: name ?? '' }))
       if (leaves.length > 0) names.set(table.id, leaves)
     }
     return names
@@ -332,7 +407,11 @@ export class PostgresSource implements Source {
   async #shared(keeper: SnapshotKeeper, request: SnapshotRequest): Promise<Omit<SnapshotParts, 'position' | 'view' | 'viewEnd'>> {
     const name = await keeper.export()
     const workers = await keeper.takeWorkers(name)
-    const { tables, catalog }: { tables: SourceTable[]; catalog: CatalogTable[] } = await retake(keeper, this.#config.schema, request.tables)
+    const { tables, catalog }: { tables: SourceTable[]; catalog: CatalogTable[] } = await retake(
+      keeper,
+      this.#config.schema,
+      request.tables,
+    )
     // A table that was renamed goes by the name that it was chosen by.
     const named = tables.map((table) => ({ ...table, schema: { ...table.schema, id: table.id } }))
     return { config: this.#config, keeper, name, workers, tables: named, catalog, clock: this.#context.clock }

@@ -33,7 +33,9 @@ export interface ReaderOptions {
 }
 
 /** Something that the stream cannot decide without asking the catalog: decoding waits until it is answered. */
-export type Question = { readonly kind: 'relation'; readonly relation: Relation; readonly transaction: Transaction | null } | { readonly kind: 'truncate'; readonly relations: readonly number[]; readonly cascade: boolean; readonly restartIdentity: boolean }
+export type Question =
+  | { readonly kind: 'relation'; readonly relation: Relation; readonly transaction: Transaction | null }
+  | { readonly kind: 'truncate'; readonly relations: readonly number[]; readonly cascade: boolean; readonly restartIdentity: boolean }
 
 /**
  * Reads one walsender. Bytes are decoded as they arrive, while the sink still works on the batch before; the socket is
@@ -148,7 +150,8 @@ export class StreamReader implements AsyncDisposable {
   #end(error: PgError | TailraceError | null): void {
     this.#stopTimer()
     if (error !== null && this.#error === null) {
-      this.#error = error instanceof TailraceError ? error : translatePgError(error, `reading replication slot ${this.#options.slot}`, 'source')
+      this.#error =
+        error instanceof TailraceError ? error : translatePgError(error, `reading replication slot ${this.#options.slot}`, 'source')
     }
     this.#ended = true
     this.#signal()
@@ -160,7 +163,11 @@ export class StreamReader implements AsyncDisposable {
     if (this.#paused) this.#heardAt = now
     const silence = now - this.#heardAt
     if (silence > this.#options.silenceMillis) {
-      const error = new TailraceError('UNREACHABLE', `reading replication slot ${this.#options.slot}: the server has said nothing for ${Math.round(silence / 1000)} s`, { hint: 'the connection is taken for lost; --source.silence-timeout SECONDS waits longer' })
+      const error = new TailraceError(
+        'UNREACHABLE',
+        `reading replication slot ${this.#options.slot}: the server has said nothing for ${Math.round(silence / 1000)} s`,
+        { hint: 'the connection is taken for lost; --source.silence-timeout SECONDS waits longer' },
+      )
       this.#end(error)
       this.#options.onSilence(error)
       return this.#connection.destroy(error)
@@ -221,7 +228,8 @@ export class StreamReader implements AsyncDisposable {
       case Message.update:
       case Message.delete: {
         const target = this.#targets.get(buffer.readUInt32BE(at + 1))
-        if (target === undefined) throw new TailraceError('PROTOCOL', 'the change stream holds a row of a relation that it did not describe')
+        if (target === undefined)
+          throw new TailraceError('PROTOCOL', 'the change stream holds a row of a relation that it did not describe')
         if (target === null) return
         const assembler = this.#assembler
         readRow(type, buffer, at + 5, end, target, assembler.nextOrder(), assembler.transactionIndex, placeHigh, placeLow)
@@ -242,7 +250,10 @@ export class StreamReader implements AsyncDisposable {
       case Message.message:
         return
       default:
-        throw new TailraceError('PROTOCOL', `the change stream holds a message of the unknown type ${JSON.stringify(String.fromCharCode(type))}`)
+        throw new TailraceError(
+          'PROTOCOL',
+          `the change stream holds a message of the unknown type ${JSON.stringify(String.fromCharCode(type))}`,
+        )
     }
   }
 

@@ -29,29 +29,43 @@ export async function identify(walsender: PgConnection): Promise<ServerIdentity>
 }
 
 function historyLost(message: string): TailraceError {
-  return new TailraceError('HISTORY_LOST', message, { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot; nothing was changed so far' })
+  return new TailraceError('HISTORY_LOST', message, {
+    hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot; nothing was changed so far',
+  })
 }
 
 /**
  * TRAPS 19: the server never complains about a position that it cannot serve. Same cluster, `confirmed ≤ saved ≤ end of
  * log`, and the saved position on our timeline's past; else HISTORY_LOST.
  */
-export async function validatePosition(sql: PgConnection, walsender: PgConnection, origin: Origin, from: PgPosition): Promise<ServerIdentity> {
+export async function validatePosition(
+  sql: PgConnection,
+  walsender: PgConnection,
+  origin: Origin,
+  from: PgPosition,
+): Promise<ServerIdentity> {
   const server = await identify(walsender)
   if (server.system !== from.system) {
-    throw historyLost(`the saved position belongs to another PostgreSQL cluster (system identifier ${from.system}, this one is ${server.system})`)
+    throw historyLost(
+      `the saved position belongs to another PostgreSQL cluster (system identifier ${from.system}, this one is ${server.system})`,
+    )
   }
   const state = await slotState(sql, origin.slot)
   if (!state.exists) throw historyLost(`replication slot ${origin.slot} does not exist any more`)
-  if (state.plugin !== 'pgoutput') throw historyLost(`replication slot ${origin.slot} uses the plugin ${state.plugin ?? 'none'}, not pgoutput`)
+  if (state.plugin !== 'pgoutput')
+    throw historyLost(`replication slot ${origin.slot} uses the plugin ${state.plugin ?? 'none'}, not pgoutput`)
   if (state.walStatus === 'lost' || state.invalidation !== null) {
     throw historyLost(`replication slot ${origin.slot} was invalidated by the server (${state.invalidation ?? 'wal_status lost'})`)
   }
   if (state.confirmed !== null && state.confirmed > from.lsn) {
-    throw historyLost(`replication slot ${origin.slot} has moved to ${formatLsn(state.confirmed)}, past the saved position ${formatLsn(from.lsn)}: changes between were given away`)
+    throw historyLost(
+      `replication slot ${origin.slot} has moved to ${formatLsn(state.confirmed)}, past the saved position ${formatLsn(from.lsn)}: changes between were given away`,
+    )
   }
   if (from.lsn > server.flushed) {
-    throw historyLost(`the saved position ${formatLsn(from.lsn)} lies past the end of the server's log at ${formatLsn(server.flushed)}: the server was restored or lost data`)
+    throw historyLost(
+      `the saved position ${formatLsn(from.lsn)} lies past the end of the server's log at ${formatLsn(server.flushed)}: the server was restored or lost data`,
+    )
   }
   if (server.timeline !== from.timeline) await validateTimeline(walsender, server, from)
   return server
@@ -64,7 +78,9 @@ async function validateTimeline(walsender: PgConnection, server: ServerIdentity,
   const left = lines.find(([timeline]) => Number(timeline) === from.timeline)
   const switched = parseLsn(left?.[1] ?? '')
   if (switched === null || from.lsn > switched) {
-    throw historyLost(`the server is on timeline ${server.timeline}, which left timeline ${from.timeline} before the saved position ${formatLsn(from.lsn)}`)
+    throw historyLost(
+      `the server is on timeline ${server.timeline}, which left timeline ${from.timeline} before the saved position ${formatLsn(from.lsn)}`,
+    )
   }
 }
 
@@ -89,7 +105,17 @@ export async function startStream(parts: StreamParts, signal: AbortSignal): Prom
   const server = await validatePosition(sql, walsender, origin, from)
   const relations = await Relations.load(sql, parts.ownSchema, request.tables, request.views)
   walsender.receive.size = Math.min(MOST_RECEIVE_BYTES, Math.max(LEAST_RECEIVE_BYTES, request.maxBatch.bytes / 2))
-  const options = { system: server.system, timeline: server.timeline, slot: origin.slot, publication: origin.publication, from: from.lsn, maxBatch: request.maxBatch, clock: parts.clock, silenceMillis: parts.silenceMillis, onSilence: (error: TailraceError) => sql.destroy(error) }
+  const options = {
+    system: server.system,
+    timeline: server.timeline,
+    slot: origin.slot,
+    publication: origin.publication,
+    from: from.lsn,
+    maxBatch: request.maxBatch,
+    clock: parts.clock,
+    silenceMillis: parts.silenceMillis,
+    onSilence: (error: TailraceError) => sql.destroy(error),
+  }
   const command = `START_REPLICATION SLOT ${quoteName(origin.slot)} LOGICAL ${formatLsn(from.lsn)} (proto_version '1', publication_names ${quoteText(quoteName(origin.publication))})`
   const deadline = parts.clock() + ACTIVE_WAIT_MILLIS
   for (;;) {

@@ -52,7 +52,9 @@ export class Watch {
   /** Up to 17 the decoder itself stumbles over a publication that is gone, or that was not there yet at that place of the log. */
   explain(error: unknown): unknown {
     const { cause } = error instanceof TailraceError ? error : {}
-    return cause instanceof PgError && cause.code === '42704' && cause.message.includes(this.#parts.origin.publication) ? publicationLost(this.#parts.origin) : error
+    return cause instanceof PgError && cause.code === '42704' && cause.message.includes(this.#parts.origin.publication)
+      ? publicationLost(this.#parts.origin)
+      : error
   }
 
   /** A barrier per finding; none when it is not time to look yet. */
@@ -97,24 +99,39 @@ export class Watch {
     if (this.#dropped.has(table.id)) return null
     this.#dropped.add(table.id)
     const schema = this.#schemaOf(table)
-    return { kind: 'schema', previous: schema, schema, changes: [{ kind: 'table-dropped', before: table.id, after: null }], ambiguous: null }
+    return {
+      kind: 'schema',
+      previous: schema,
+      schema,
+      changes: [{ kind: 'table-dropped', before: table.id, after: null }],
+      ambiguous: null,
+    }
   }
 
   /** One of ours is added again when the table is read again; what is in a person's is for the person to say. */
   #unpublished(table: SourceTable): Barrier {
     const { ours, origin } = this.#parts
     if (ours) return this.#readAgain(table, `${table.id} was taken out of the publication ${origin.publication}`)
-    throw new TailraceError('SCHEMA_CHANGED', `the publication ${origin.publication} no longer holds all of ${table.id}: its changes do not come any more`, {
-      hint: `ALTER PUBLICATION ${quoteName(origin.publication)} ADD TABLE ${qualifiedName(table.schema)}; then tailrace resnapshot <pipeline> ${table.id}`,
-      path: table.id,
-    })
+    throw new TailraceError(
+      'SCHEMA_CHANGED',
+      `the publication ${origin.publication} no longer holds all of ${table.id}: its changes do not come any more`,
+      {
+        hint: `ALTER PUBLICATION ${quoteName(origin.publication)} ADD TABLE ${qualifiedName(table.schema)}; then tailrace resnapshot <pipeline> ${table.id}`,
+        path: table.id,
+      },
+    )
   }
 
   /**
    * New partitions. An empty one joins without ado, once it is published and every transaction that ran then has ended: no
    * row of it can have been missed. Any other may have rows that never were in the log: the table is read again.
    */
-  async #join(table: SourceTable, leaves: readonly number[], added: readonly number[], published: ReadonlySet<number>): Promise<Barrier | null> {
+  async #join(
+    table: SourceTable,
+    leaves: readonly number[],
+    added: readonly number[],
+    published: ReadonlySet<number>,
+  ): Promise<Barrier | null> {
     const { sql, ours, origin, relations } = this.#parts
     const reason = `a partition of ${table.id} was attached`
     // TRAPS 52: on 14 a table that was written before it was attached sends nothing afterwards, to this walsender.
@@ -142,14 +159,19 @@ export class Watch {
   }
 
   async #leafNames(oids: readonly number[]): Promise<Map<number, string>> {
-    const rows = await this.#parts.sql.rows(`SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN (${oids.join(',')})`)
+    const rows = await this.#parts.sql.rows(
+      `SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN (${oids.join(',')})`,
+    )
     return new Map(rows.map(([oid, namespace, name]) => [Number(oid), qualifiedName({ namespace: namespace ?? '', name: name ?? '' })]))
   }
 
   /** Tables whose catalog mark is new and whose rows, it turns out, were written anew. */
   async #rewritten(): Promise<Barrier[]> {
     const { sql, tables, relations } = this.#parts
-    const marks = await readStorage(sql, tables.map((table) => table.schema.relation))
+    const marks = await readStorage(
+      sql,
+      tables.map((table) => table.schema.relation),
+    )
     const barriers: Barrier[] = []
     for (const table of tables) {
       const mark = marks.get(table.schema.relation)
@@ -186,12 +208,18 @@ export class Watch {
               CASE WHEN c.relkind = 'p' THEN (SELECT string_agg(p.relid::oid::text, ',') FROM pg_partition_tree(c.oid) p WHERE p.isleaf AND p.relid <> c.oid) ELSE c.oid::text END
          FROM (VALUES ${values.join(', ')}) v(n, oid, namespace, name) LEFT JOIN pg_class c ON c.oid = v.oid ORDER BY v.n`,
     )
-    return rows.map(([exists, holder, leaves]) => ({ exists: exists === 't', holder: holder === null || holder === undefined ? null : Number(holder), leaves: (leaves ?? '').split(',').filter(Boolean).map(Number) }))
+    return rows.map(([exists, holder, leaves]) => ({
+      exists: exists === 't',
+      holder: holder === null || holder === undefined ? null : Number(holder),
+      leaves: (leaves ?? '').split(',').filter(Boolean).map(Number),
+    }))
   }
 }
 
 function publicationLost({ publication }: Origin): TailraceError {
-  return new TailraceError('HISTORY_LOST', `the publication ${publication} was dropped: what was committed since cannot be read`, { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
+  return new TailraceError('HISTORY_LOST', `the publication ${publication} was dropped: what was committed since cannot be read`, {
+    hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot',
+  })
 }
 
 /**

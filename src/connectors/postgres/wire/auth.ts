@@ -70,7 +70,10 @@ export class ScramClient {
     const given = Buffer.from(parseAttributes(serverFinal).get('v') ?? '', 'base64')
     const wanted = this.#serverSignature
     if (wanted === null || given.length !== wanted.length || !timingSafeEqual(given, wanted)) {
-      throw new TailraceError('NOT_ALLOWED', 'the PostgreSQL server could not prove that it knows the password: it may not be the server it claims to be')
+      throw new TailraceError(
+        'NOT_ALLOWED',
+        'the PostgreSQL server could not prove that it knows the password: it may not be the server it claims to be',
+      )
     }
   }
 

@@ -202,7 +202,10 @@ export class PgConnection implements Wire, AsyncDisposable {
     }
     this.#socket = await openSocket(this.options, receiver, signal)
     const onAbort = (): void => this.destroy(new TailraceError('ABORTED', 'connecting to PostgreSQL was given up'))
-    const timer = setTimeout(() => this.destroy(new TailraceError('UNREACHABLE', 'PostgreSQL accepted the connection but did not finish the log-in in time')), this.options.connectTimeoutMs)
+    const timer = setTimeout(
+      () => this.destroy(new TailraceError('UNREACHABLE', 'PostgreSQL accepted the connection but did not finish the log-in in time')),
+      this.options.connectTimeoutMs,
+    )
     signal.addEventListener('abort', onAbort, { once: true })
     try {
       await new Promise<void>((resolve, reject) => {
@@ -210,7 +213,8 @@ export class PgConnection implements Wire, AsyncDisposable {
         this.start({
           message: (type, buffer, start, end) => {
             if (type === Backend.keyData) this.#keyData(buffer, start)
-            else if (type === Backend.authentication) login.challenge(buffer, start, end).catch((error: TailraceError) => this.destroy(error))
+            else if (type === Backend.authentication)
+              login.challenge(buffer, start, end).catch((error: TailraceError) => this.destroy(error))
           },
           ready: (error) => (error === null ? resolve() : reject(error)),
           failed: reject,

@@ -17,7 +17,8 @@ const READ_AHEAD = 1 << 20
 
 function rowsOfTag(tag: string): number {
   const count = Number(tag.slice(tag.lastIndexOf(' ') + 1))
-  if (!tag.startsWith('COPY ') || !Number.isSafeInteger(count)) throw new TailraceError('PROTOCOL', `PostgreSQL ended a COPY with the tag ${JSON.stringify(tag)}`)
+  if (!tag.startsWith('COPY ') || !Number.isSafeInteger(count))
+    throw new TailraceError('PROTOCOL', `PostgreSQL ended a COPY with the tag ${JSON.stringify(tag)}`)
   return count
 }
 

@@ -83,7 +83,9 @@ export function translatePgError(error: PgError, what: string, side: 'source' | 
   const [code, retry] = BY_STATE[error.code] ?? BY_STATE[error.code.slice(0, 3)] ?? BY_STATE[error.code.slice(0, 2)] ?? ['CONFIG']
   const ours: ErrorCode = code === 'SINK_FAILED' && side === 'source' ? 'SOURCE_FAILED' : code
   const place = [error.constraint && `constraint ${error.constraint}`, error.column && `column ${error.column}`].filter(Boolean).join(', ')
-  const text = quotesValues(error.code) ? `PostgreSQL refused a value (SQLSTATE ${error.code}${place === '' ? '' : `, ${place}`})` : error.message
+  const text = quotesValues(error.code)
+    ? `PostgreSQL refused a value (SQLSTATE ${error.code}${place === '' ? '' : `, ${place}`})`
+    : error.message
   return new TailraceError(ours, `${what}: ${text}`, {
     cause: quotesValues(error.code) ? undefined : error,
     ...(retry === undefined ? {} : { retry }),

@@ -43,7 +43,10 @@ export class ReceiveBuffer {
     if (this.end - at < 5) return 0
     const length = this.buffer.readInt32BE(at + 1)
     if (length < 4 || length > MOST_FRAME) {
-      throw new TailraceError('PROTOCOL', `the PostgreSQL server sent a message of type ${JSON.stringify(String.fromCharCode(this.buffer[at]!))} with the impossible length ${length}`)
+      throw new TailraceError(
+        'PROTOCOL',
+        `the PostgreSQL server sent a message of type ${JSON.stringify(String.fromCharCode(this.buffer[at]!))} with the impossible length ${length}`,
+      )
     }
     return length + 1
   }

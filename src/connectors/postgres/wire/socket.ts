@@ -52,9 +52,13 @@ async function openOne(address: Address, options: PgOptions, receiver: Receiver,
     return { stream, encrypted: false }
   }
   stream.destroy()
-  throw new TailraceError('NOT_ALLOWED', `PostgreSQL at ${describeAddress(address)} does not speak TLS, which sslmode=${options.sslmode} demands`, {
-    hint: 'turn on ssl at the server, or say sslmode=disable if the network between is trusted',
-  })
+  throw new TailraceError(
+    'NOT_ALLOWED',
+    `PostgreSQL at ${describeAddress(address)} does not speak TLS, which sslmode=${options.sslmode} demands`,
+    {
+      hint: 'turn on ssl at the server, or say sslmode=disable if the network between is trusted',
+    },
+  )
 }
 
 function unreachable(address: Address, error: Error & { code?: string }): TailraceError {
@@ -135,7 +139,12 @@ function askForTls(stream: net.Socket, address: Address, options: PgOptions): Pr
       const letter = String.fromCharCode(chunk[0]!)
       // More than the one byte before the handshake would be a man in the middle's (CVE-2021-23222).
       if (chunk.length !== 1 || (letter !== 'S' && letter !== 'N')) {
-        return fail(new TailraceError('PROTOCOL', `what answers at ${describeAddress(address)} is not PostgreSQL: unexpected reply to the TLS request`))
+        return fail(
+          new TailraceError(
+            'PROTOCOL',
+            `what answers at ${describeAddress(address)} is not PostgreSQL: unexpected reply to the TLS request`,
+          ),
+        )
       }
       cleanUp()
       resolve(letter)
@@ -155,7 +164,9 @@ async function readPem(path: string | null, what: string): Promise<Buffer | unde
   try {
     return await readFile(path)
   } catch (error) {
-    throw new TailraceError('CONFIG', `cannot read ${what} ${path}: ${(error as NodeJS.ErrnoException).code ?? 'unreadable'}`, { path: what })
+    throw new TailraceError('CONFIG', `cannot read ${what} ${path}: ${(error as NodeJS.ErrnoException).code ?? 'unreadable'}`, {
+      path: what,
+    })
   }
 }
 
@@ -192,11 +203,15 @@ async function upgrade(stream: net.Socket, address: Address, options: PgOptions,
 }
 
 function tlsError(address: Address, options: PgOptions, error: Error & { code?: string }): TailraceError {
-  return new TailraceError('NOT_ALLOWED', `TLS with PostgreSQL at ${describeAddress(address)} failed under sslmode=${options.sslmode}: ${error.code ?? error.message}`, {
-    cause: error,
-    hint:
-      options.sslmode === 'verify-full' || options.sslmode === 'verify-ca'
-        ? 'give the certificate authority with sslrootcert=/path/ca.pem, or say sslmode=require to encrypt without knowing whom you talk to'
-        : 'see the cause with --log-level debug',
-  })
+  return new TailraceError(
+    'NOT_ALLOWED',
+    `TLS with PostgreSQL at ${describeAddress(address)} failed under sslmode=${options.sslmode}: ${error.code ?? error.message}`,
+    {
+      cause: error,
+      hint:
+        options.sslmode === 'verify-full' || options.sslmode === 'verify-ca'
+          ? 'give the certificate authority with sslrootcert=/path/ca.pem, or say sslmode=require to encrypt without knowing whom you talk to'
+          : 'see the cause with --log-level debug',
+    },
+  )
 }
