@@ -6,8 +6,11 @@ import { TailraceError, type ErrorCode, type ErrorDetails } from '../../sdk/erro
  */
 export type DuckDbErrorKind = 'memory' | 'value' | 'constraint' | 'conflict' | 'held' | 'disk' | 'broken' | 'shape' | 'interrupted' | 'other'
 
-/** "Transaction COMMIT succeeded and is durable, but the autocheckpoint failed. … The database has been invalidated." */
-const INVALID = /^(FATAL|INTERNAL) Error|database has been invalidated/i
+/**
+ * "Transaction COMMIT succeeded and is durable, but the autocheckpoint failed. … The database has been invalidated."
+ * "Database "target" has been invalidated because checkpointing failed. Detach and reattach it before using it again."
+ */
+const INVALID = /^(FATAL|INTERNAL) Error|has been invalidated/
 
 const KINDS: readonly (readonly [pattern: RegExp, kind: DuckDbErrorKind])[] = [
   // Also at COMMIT: "TransactionContext Error: Failed to commit: failed to pin block of size 256.0 KiB (99.4 MiB/99.1 MiB used)".

@@ -67,7 +67,9 @@ describe('loading CSV', () => {
   test('a first value that begins with a byte order mark keeps it', async () => {
     await using bench = await opened(pairs)
     await loadCsv(bench.target, pairs, '\ufeffa,\ufeffb\n')
-    assert.deepEqual(await bench.target.rows(sinkTable(pairs)), [{ a: '\ufeffa', b: '\ufeffb' }])
+    // As hex: the peer's own text decoder drops the mark when it reads.
+    const rows = await bench.target.read((connection) => connection.rows('SELECT hex(a), hex(b) FROM target.main.pairs'))
+    assert.deepEqual(rows, [['EFBBBF61', 'EFBBBF62']])
   })
 
   test('values whose lines look like rows, over several files, are not cut (DuckDB in parallel fails on them)', async () => {

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { mkdirSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Barrier, StreamBatch } from '../../model/batch.ts'
 import type { Position } from '../../model/position.ts'
@@ -17,7 +17,7 @@ import { createStatements, describeTarget, dropWhatStands, evolveTable } from '.
 import { kindOf, translate } from './duckdb-errors.ts'
 import { ChunkLoader } from './load.ts'
 import { Stage } from './stage.ts'
-import { DELETED, placeOf, placeSql, TargetTable, type ShapeOptions } from './target-table.ts'
+import { DELETED, placeOf, placeSql, type ShapeOptions, type TargetTable } from './target-table.ts'
 import { Turnstile } from './turnstile.ts'
 
 /** Takes of a claim that met another transaction's commit. */
@@ -48,7 +48,12 @@ export class DuckDbSink implements Sink {
     this.#path = canonicalPath(config.path)
     this.#shape = { softDeletes: context.deletes === 'soft', primaryKeys: config.primaryKeys, numeric: config.numeric, textColumns: config.textColumns }
     this.#bookkeeping = new Bookkeeping(config.schema, context.pipeline)
-    this.#scratch = () => join(context.scratch(), 'duckdb')
+    this.#scratch = () => {
+      // DuckDB makes the last folder of its spill place only; replaying a WAL after a crash may be the first to need it.
+      const folder = join(context.scratch(), 'duckdb')
+      mkdirSync(folder, { recursive: true })
+      return folder
+    }
     this.#file = new Turnstile({
       path: this.#path,
       memoryLimit: config.memoryLimit ?? null,

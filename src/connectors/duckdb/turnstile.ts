@@ -1,5 +1,6 @@
 import { TailraceError } from '../../sdk/errors.ts'
 import type { Connection } from './connection.ts'
+import { translate } from './duckdb-errors.ts'
 import { openDatabase, type Database, type DatabaseOptions } from './database.ts'
 
 export interface TurnstileOptions extends DatabaseOptions {
@@ -38,6 +39,8 @@ export class Turnstile {
     const { letGo, ...file } = await this.hold()
     try {
       return await work(file)
+    } catch (error) {
+      throw translate(error, `working with ${this.#options.path}`)
     } finally {
       letGo(keep)
     }

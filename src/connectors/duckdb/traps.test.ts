@@ -1,0 +1,356 @@
+import assert from 'node:assert/strict'
+import { fork, spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { describe, test } from 'node:test'
+import type { TableSchema } from '../../model/schema.ts'
+import type { TailraceError } from '../../sdk/errors.ts'
+import { at, batchOf, insert, remove, schemaChange, schemaOf, sinkTable, truncateOf, update, type ColumnSpec } from '../../testing/sink-batches.ts'
+import { isError, SinkBench, sorted } from '../../testing/sink-bench.ts'
+import { tempFolder, type TempFolder } from '../../testing/temp-folder.ts'
+import { duckdbSinkCapabilities } from './capabilities.ts'
+import { lockPath, takeLock } from './lock-file.ts'
+import { openTestTarget, type TestTarget, type TestTargetOptions } from './test-target.ts'
+
+const signal = new AbortController().signal
+const id: ColumnSpec = { name: 'id', type: { kind: 'int64' }, ordinal: 1 }
+const name: ColumnSpec = { name: 'name', type: { kind: 'string' }, ordinal: 2 }
+const people = schemaOf({ name: 'people', columns: [id, name, { name: 'born', type: { kind: 'date' }, ordinal: 3 }], key: ['id'] })
+
+interface Bench extends AsyncDisposable {
+  readonly folder: TempFolder
+  readonly target: TestTarget
+  readonly bench: SinkBench
+}
+
+async function started(schemas: readonly TableSchema[], options: TestTargetOptions = {}): Promise<Bench> {
+  const folder = await tempFolder()
+  const target = await openTestTarget(folder, options)
+  const bench = new SinkBench(target, { open: () => Promise.reject(new Error('one target only')), capabilities: duckdbSinkCapabilities })
+  await bench.start(...schemas)
+  return {
+    folder,
+    target,
+    bench,
+    [Symbol.asyncDispose]: async () => {
+      await target.close()
+      await folder[Symbol.asyncDispose]()
+    },
+  }
+}
+
+describe('TRAP 41: a failed transaction', () => {
+  test('TRAP 41: nothing of it is stored, nothing more is taken before recover, and the position is the last good one', async () => {
+    await using given = await started([people])
+    const { bench } = given
+    await bench.commit(insert(people, ['1', 'a', '2000-01-01']))
+    await assert.rejects(bench.write(batchOf([{ number: 2, changes: [insert(people, ['2', 'b', null]), insert(people, ['3', 'c', 'no date'])] }])), isError('ROW_REJECTED'))
+    await assert.rejects(bench.write(batchOf([{ number: 2, changes: [insert(people, ['2', 'b', null])] }])), isError('SINK_FAILED'))
+    await bench.expectPosition(at(1))
+    await bench.expect(people, [{ id: '1', name: 'a', born: '2000-01-01' }])
+    await bench.write(batchOf([{ number: 2, changes: [insert(people, ['2', 'b', null])] }]))
+    await bench.expectPosition(at(2))
+    await bench.expect(people, [{ id: '1', name: 'a', born: '2000-01-01' }, { id: '2', name: 'b', born: null }])
+  })
+
+  test('TRAP 41: a refusal in a later part undoes the earlier parts', async () => {
+    await using given = await started([people])
+    const { bench } = given
+    await bench.part(1, insert(people, ['1', 'a', null]))
+    await assert.rejects(bench.part(1, update(people, ['1', 'a', 'never'])), /1 value does not fit column born \(date as DATE\)/)
+    await bench.expectPosition(at(0))
+    await bench.expect(people, [])
+  })
+
+  test('a file that DuckDB gave up (a checkpoint failed) is opened anew by recover, with everything that was committed', async () => {
+    await using given = await started([people])
+    const { bench, target } = given
+    await bench.commit(insert(people, ['1', 'a', null]))
+    await target.read((connection) => connection.run("SET GLOBAL debug_checkpoint_abort = 'before_header'"))
+    await target.read((connection) => connection.run('CHECKPOINT target').catch(() => 0))
+    await assert.rejects(bench.commit(insert(people, ['2', 'b', null])))
+    await target.read((connection) => connection.run("SET GLOBAL debug_checkpoint_abort = 'none'")).catch(() => 0)
+    await bench.expectPosition(at(1))
+    await bench.write(batchOf([{ number: 2, changes: [insert(people, ['2', 'b', null])] }]))
+    await bench.expect(people, [{ id: '1', name: 'a', born: null }, { id: '2', name: 'b', born: null }])
+  })
+})
+
+describe('TRAP 42: what one transaction may hold', () => {
+  const added = schemaOf({ name: 'people', columns: [...people.columns, { name: 'c', type: { kind: 'string' }, ordinal: 4, missing: 'old' }], key: ['id'] })
+  const wide = schemaOf({ name: 'people', columns: [id, { ...name, ordinal: 2 }, { name: 'born', type: { kind: 'string' }, sourceType: 'text', ordinal: 3 }], key: ['id'] })
+
+  for (const primaryKeys of [false, true]) {
+    test(`TRAP 42: a key is deleted and comes again, and the parts swap keys (primary keys: ${primaryKeys})`, async () => {
+      await using given = await started([people], { config: { primaryKeys } })
+      const { bench } = given
+      await bench.commit(insert(people, ['1', 'a', null]), insert(people, ['2', 'b', null]))
+      await bench.part(2, remove(people, ['1', null, null]))
+      await bench.part(2, insert(people, ['1', 'again', null]))
+      await bench.part(2, update(people, ['9', 'b', null], ['2', null, null]))
+      await bench.part(2, update(people, ['2', 'again', null], ['1', null, null]))
+      await bench.part(2, update(people, ['1', 'b', null], ['9', null, null]))
+      await bench.idle(2)
+      await bench.expect(people, [{ id: '1', name: 'b', born: null }, { id: '2', name: 'again', born: null }])
+    })
+
+    test(`TRAP 42: rows are deleted, then a column is added or changes its type (COMMIT refuses ALTER then; primary keys: ${primaryKeys})`, async () => {
+      for (const [to, change, third] of [[added, { kind: 'column-added', before: null, after: 'c' }, { c: 'old' }], [wide, { kind: 'type-changed', before: 'born', after: 'born' }, {}]] as const) {
+        await using given = await started([people], { config: { primaryKeys } })
+        const { bench } = given
+        await bench.commit(insert(people, ['1', 'a', '2000-01-01']), insert(people, ['2', 'b', '2000-01-02']), insert(people, ['3', 'c', null]))
+        await bench.part(2, remove(people, ['1', null, null]), update(people, ['2', 'B', undefined]))
+        await bench.barrier(schemaChange(people, to, change), 2, true)
+        await bench.part(2, update(to, ['3', 'C', undefined, undefined]), insert(to, ['4', 'd', null, 'new']))
+        await bench.idle(2)
+        const rows = (await bench.target.rows(bench.table(to))).map((row) => [row['id'], row['name'], row['born']])
+        assert.deepEqual(rows.sort(), [['2', 'B', '2000-01-02'], ['3', 'C', null], ['4', 'd', null]].sort())
+        if (to === added) assert.deepEqual((await bench.target.rows(bench.table(to))).map((row) => row['c']).sort(), [third.c, third.c, 'new'].sort())
+        await bench.commit(remove(to, ['4', null, null, null]))
+        assert.equal(await bench.sink.count?.(bench.table(to), signal), 2n)
+      }
+    })
+  }
+
+  test('truncate, a schema change and rows in one transaction: others see none of it before COMMIT', async () => {
+    await using given = await started([people])
+    const { bench } = given
+    await bench.commit(insert(people, ['1', 'a', null]))
+    await bench.barrier(truncateOf(people), 2, true)
+    await bench.barrier(schemaChange(people, added, { kind: 'column-added', before: null, after: 'c' }), 2, true)
+    await bench.part(2, insert(added, ['1', 'b', null, 'c']))
+    await bench.expect(people, [{ id: '1', name: 'a', born: null }])
+    await bench.idle(2)
+    await bench.expect(added, [{ id: '1', name: 'b', born: null, c: 'c' }])
+  })
+
+  test('a column that comes again under its old name takes another place: old values are set aside (TRAP 47)', async () => {
+    const without = schemaOf({ name: 'people', columns: [id, name], key: ['id'] })
+    const again = schemaOf({ name: 'people', columns: [id, name, { name: 'born', type: { kind: 'int32' }, ordinal: 4 }], key: ['id'] })
+    await using given = await started([people])
+    const { bench } = given
+    await bench.commit(insert(people, ['1', 'a', '2000-01-01']))
+    await bench.barrier(schemaChange(people, without, { kind: 'column-dropped', before: 'born', after: null }))
+    await bench.barrier(schemaChange(without, again, { kind: 'column-added', before: null, after: 'born' }))
+    await bench.commit(update(again, ['1', 'b', '7']))
+    await bench.expect(again, [{ id: '1', name: 'b', born: '7', born_dropped: '2000-01-01' }])
+    await bench.restart(await bench.target.reopen(), again)
+    await bench.expect(again, [{ id: '1', name: 'b', born: '7', born_dropped: '2000-01-01' }])
+  })
+
+  test('a table without a key keeps what the source dropped through its updates', async () => {
+    const heap = schemaOf({ name: 'heap', columns: [{ name: 'a', type: { kind: 'int32' } }, { name: 'b', type: { kind: 'float64' } }, { name: 'c', type: { kind: 'string' } }] })
+    const less = schemaOf({ name: 'heap', columns: [heap.columns[0]!, heap.columns[1]!] })
+    await using given = await started([heap])
+    const { bench } = given
+    await bench.commit(insert(heap, ['1', '-0', 'x']), insert(heap, ['1', '0', 'y']), insert(heap, ['2', 'NaN', 'z']))
+    await bench.barrier(schemaChange(heap, less, { kind: 'column-dropped', before: 'c', after: null }))
+    await bench.commit(update(less, ['3', '-0'], ['1', '-0']), update(less, ['2', '5'], ['2', 'NaN']))
+    await bench.expect(less, [{ a: '3', b: '-0.0', c: 'x' }, { a: '1', b: '0.0', c: 'y' }, { a: '2', b: '5.0', c: 'z' }])
+    await assert.rejects(bench.commit(remove(less, ['9', '9'])), isError('NOT_ACCOUNTED'))
+  })
+})
+
+describe('TRAP 59: one process, one instance', () => {
+  test('TRAP 59: two sinks of one process on one file share one instance and do not diverge', async () => {
+    await using given = await started([people])
+    const { bench, target, folder } = given
+    const things = schemaOf({ name: 'things', columns: [id], key: ['id'] })
+    const other = await openTestTarget(folder, { pipeline: 'other' })
+    await other.sink.checkpoints?.claim(signal)
+    await other.sink.applySchema(sinkTable(things), null, signal)
+    await bench.commit(insert(people, ['1', 'a', null]))
+    await other.sink.write(batchOf([{ number: 5, changes: [insert(things, ['1'])] }]), signal)
+    await bench.commit(insert(people, ['2', 'b', null]))
+    await other.close()
+    assert.equal(await bench.sink.count?.(sinkTable(people), signal), 2n)
+    assert.equal(await bench.sink.count?.(sinkTable(things), signal), 1n)
+    await target.close()
+    assert.equal(existsSync(lockPath(target.path)), false)
+  })
+
+  test('TRAP 59: a file held by another process is HELD, naming it; check says so', async () => {
+    await using folder = await tempFolder()
+    const holder = await spawnHolder(folder.join('target.duckdb'))
+    try {
+      const target = await openTestTarget(folder)
+      await assert.rejects(target.sink.checkpoints!.claim(signal), (error: TailraceError) => {
+        assert.equal(error.code, 'HELD')
+        assert.match(error.message, new RegExp(`process ${holder.pid}\\b`))
+        assert.match(error.hint ?? '', new RegExp(`kill ${holder.pid}`))
+        return true
+      })
+      const problems = await target.sink.check([], signal)
+      assert.deepEqual(problems.filter((problem) => problem.severity === 'error').map((problem) => problem.code), ['HELD'])
+      assert.ok(problems.some((problem) => problem.severity === 'warning' && /no other process can read/.test(problem.message)))
+      await target.close()
+    } finally {
+      await end(holder)
+    }
+  })
+
+  test('TRAP 59: the lock of a killed process is taken over; what it had committed is there', async () => {
+    await using folder = await tempFolder()
+    const holder = await spawnRunner(folder.path)
+    await end(holder)
+    assert.equal(existsSync(lockPath(folder.join('target.duckdb'))), true)
+    const target = await openTestTarget(folder)
+    const claimed = await target.sink.checkpoints?.claim(signal)
+    assert.deepEqual(claimed, { epoch: 2, position: at(1) })
+    assert.deepEqual(await target.rows(sinkTable(people)), [{ id: '1', name: 'a', born: null }])
+    await target.close()
+  })
+
+  test('a lock file tells a living process from a dead one, a reused pid, and another host', async () => {
+    await using folder = await tempFolder()
+    const path = folder.join('x.duckdb')
+    const own = takeLock(path)
+    assert.throws(() => takeLock(path), isError('HELD'))
+    own.release()
+    assert.equal(existsSync(lockPath(path)), false)
+    writeFileSync(lockPath(path), JSON.stringify({ host: hostname(), pid: process.pid, started: '1' }))
+    takeLock(path).release()
+    writeFileSync(lockPath(path), JSON.stringify({ host: 'elsewhere', pid: 1, started: '1' }))
+    assert.throws(() => takeLock(path), /held by process 1 on host elsewhere/)
+    assert.match(readFileSync(lockPath(path), 'utf8'), /elsewhere/)
+  })
+
+  test('after some idle time the file is let go of: another process can read it, and the next write takes it again', async () => {
+    await using given = await started([people], { config: { releaseIdle: 0.02 } })
+    const { bench, target } = given
+    await bench.commit(insert(people, ['1', 'a', null]))
+    const rows = await readElsewhere(target.path, 'SELECT name FROM main.people')
+    assert.deepEqual(rows, [['a']])
+    await bench.commit(insert(people, ['2', 'b', null]))
+    await bench.expectPosition(at(2))
+  })
+})
+
+describe('CASE 26: values', () => {
+  const odd = schemaOf({
+    name: 'odd',
+    columns: [id, { name: 'd', type: { kind: 'date' } }, { name: 't', type: { kind: 'timestamptz' } }, { name: 'f', type: { kind: 'float64' } }, { name: 'i', type: { kind: 'interval' } }, { name: 'b', type: { kind: 'bytes' } }],
+    key: ['id'],
+  })
+
+  test('CASE 26: a year before Christ is that year in DuckDB, not the one after; infinity, -0, mixed signs and bytes', async () => {
+    await using given = await started([odd])
+    await given.bench.commit(
+      insert(odd, ['1', '0044-03-15 BC', '0044-03-15 12:00:00.5+00 BC', '-0', '-1 years -2 mons +3 days -04:05:06.7', '\\x00ff']),
+      insert(odd, ['2', 'infinity', '-infinity', 'NaN', '-1 days +02:03:00', '\\x']),
+    )
+    const rows = await given.target.read((connection) =>
+      connection.rows("SELECT d::VARCHAR, year(d)::VARCHAR, t::VARCHAR, f::VARCHAR, (i = INTERVAL '-14 months' + INTERVAL '3 days' - INTERVAL '14706.7 seconds')::VARCHAR, hex(b), octet_length(b)::VARCHAR FROM target.main.odd ORDER BY id"),
+    )
+    assert.deepEqual(rows, [
+      ['0044-03-15 (BC)', '-43', '0044-03-15 (BC) 12:00:00.5+00', '-0.0', 'true', '00FF', '2'],
+      ['infinity', null, '-infinity', 'nan', 'false', '', '0'],
+    ])
+  })
+})
+
+describe('soft deletes', () => {
+  test('a row is left as it was last, also when it was changed, born or moved in the same batch', async () => {
+    await using given = await started([people], { deletes: 'soft' })
+    const { bench } = given
+    await bench.commit(insert(people, ['1', 'a', null]))
+    await bench.commit(
+      update(people, ['1', 'changed', '2000-01-01']),
+      remove(people, ['1', null, null]),
+      insert(people, ['2', 'short', null]),
+      remove(people, ['2', null, null]),
+      insert(people, ['3', 'moves', null]),
+      update(people, ['4', undefined, undefined], ['3', null, null]),
+      update(people, ['5', 'twice', undefined], ['4', null, null]),
+    )
+    const state = (await bench.target.rows(bench.table(people))).map((row) => [row['id'], row['name'], row['born'], row['_deleted']].join())
+    assert.deepEqual(state.sort(), ['1,changed,2000-01-01,true', '2,short,,true', '3,moves,,true', '4,moves,,true', '5,twice,,false'])
+    assert.equal(await bench.sink.count?.(bench.table(people), signal), 1n)
+  })
+
+  test('a table without a key: one of the equal rows is marked, and marked rows are no longer found', async () => {
+    const heap = schemaOf({ name: 'heap', columns: [{ name: 'a', type: { kind: 'int32' } }] })
+    await using given = await started([heap], { deletes: 'soft' })
+    const { bench } = given
+    await bench.commit(insert(heap, ['1']), insert(heap, ['1']))
+    await bench.commit(remove(heap, ['1']))
+    await bench.commit(update(heap, ['2'], ['1']))
+    await assert.rejects(bench.commit(remove(heap, ['1'])), isError('NOT_ACCOUNTED'))
+    await bench.checkpoints.recover(signal)
+    assert.deepEqual(sorted(await bench.target.rows(bench.table(heap))), sorted([{ a: '1', _deleted: 'true' }, { a: '1', _deleted: 'true' }, { a: '2', _deleted: 'false' }]))
+  })
+})
+
+describe('memory', () => {
+  const wide = schemaOf({ name: 'wide', columns: [id, ...Array.from({ length: 300 }, (_, n): ColumnSpec => ({ name: `c${n}`, type: { kind: 'string' } }))], key: ['id'] })
+  const rows = Array.from({ length: 4000 }, (_, n) => `${n}${`,${'v'.repeat(20)}${n}`.repeat(300)}\n`)
+
+  async function loadWide(given: Bench): Promise<number> {
+    await using loader = await given.target.sink.load({ table: sinkTable(wide), chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 }, format: 'csv', replace: false }, signal)
+    for (let n = 0; n < rows.length; n += 100) {
+      const data = Buffer.from(rows.slice(n, n + 100).join(''))
+      await loader.write({ format: 'csv', data, rows: 100, bytes: data.length })
+    }
+    return (await loader.finish()).rows
+  }
+
+  test('a wide table gets more memory by itself', async () => {
+    await using given = await started([wide])
+    assert.equal(await loadWide(given), rows.length)
+  })
+
+  test('a limit of the user is kept; running out of it names the option, and recover goes on', async () => {
+    await using given = await started([wide, people], { config: { memoryLimit: 40e6 } })
+    await assert.rejects(loadWide(given), (error: TailraceError) => {
+      assert.equal(error.code, 'ENVIRONMENT')
+      assert.match(error.hint ?? '', /--sink\.memory-limit/)
+      return true
+    })
+    await given.bench.expectPosition(at(0))
+    await given.bench.commit(insert(people, ['1', 'a', null]))
+    await given.bench.expect(people, [{ id: '1', name: 'a', born: null }])
+  })
+})
+
+/** Another process that has the file open in DuckDB, without our lock. */
+async function spawnHolder(path: string): Promise<ChildProcess> {
+  const script = "import('@duckdb/node-api').then(async ({ DuckDBInstance }) => { globalThis.held = await DuckDBInstance.create(process.argv[1]); process.send('ready'); setInterval(() => {}, 1e6) })"
+  const child = spawn(process.execPath, ['-e', script, path], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  await once(child, 'message')
+  return child
+}
+
+/** A runner of ours that commits one row and then lives on. */
+async function spawnRunner(folder: string): Promise<ChildProcess> {
+  const child = fork(new URL('test-runner.ts', import.meta.url), [folder])
+  await once(child, 'message')
+  return child
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  const gone = once(child, 'exit')
+  child.kill('SIGKILL')
+  await gone
+}
+
+/** Reads the file in another process as soon as that can open it. */
+async function readElsewhere(path: string, sql: string): Promise<unknown> {
+  const script = `import('@duckdb/node-api').then(async ({ DuckDBInstance }) => {
+    for (;;) {
+      const instance = await DuckDBInstance.create(process.argv[1], { access_mode: 'READ_ONLY' }).catch(() => null)
+      if (instance === null) continue
+      const connection = await instance.connect()
+      const rows = (await connection.runAndReadAll(process.argv[2])).getRowsJson()
+      connection.closeSync()
+      instance.closeSync()
+      process.send(rows, () => process.exit())
+      return
+    }
+  })`
+  const child = spawn(process.execPath, ['-e', script, path, sql], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const gone = once(child, 'exit')
+  const [rows] = await once(child, 'message')
+  await gone
+  return rows
+}
