@@ -18,9 +18,21 @@ export async function applyByImage(work: TableWork, compaction: Compaction): Pro
   await work.expectDeletes(going.length)
   if (going.length > 0) await pick(work, compaction, going)
   const deleted = going.length === 0 ? 0 : await work.run(`DELETE FROM ${sql} WHERE rowid IN (SELECT id FROM temp.main.${PICKED})`)
-  if (extras.length > 0) await insertWithExtras(work, numbered(work, (csv) => writeNumberedFinals(csv, compaction, moves, work.target.columns)), deletes.length, false)
+  if (extras.length > 0)
+    await insertWithExtras(
+      work,
+      numbered(work, (csv) => writeNumberedFinals(csv, compaction, moves, work.target.columns)),
+      deletes.length,
+      false,
+    )
   else await insertFinals(work, compaction, moves)
-  if (softDeletes && going.length > 0) await insertWithExtras(work, numbered(work, (csv) => writeNumberedBases(csv, compaction, going)), 0, true)
+  if (softDeletes && going.length > 0)
+    await insertWithExtras(
+      work,
+      numbered(work, (csv) => writeNumberedBases(csv, compaction, going)),
+      0,
+      true,
+    )
   await insertFinals(work, compaction, inserts)
   if (going.length > 0) await work.run(`DROP TABLE temp.main.${PICKED}`)
   return deleted
@@ -35,9 +47,15 @@ function numbered(work: TableWork, fill: (csv: CsvEncoder) => void): StagedFile 
 /** The nth equal image of the batch picks the nth equal row of the table; marked rows are not there any more. */
 async function pick(work: TableWork, compaction: Compaction, entries: Int32Array): Promise<void> {
   const { columns, extras, softDeletes, sql } = work.target
-  const images = valuesOf(columns, 's', 1).map((value, i) => `${value} AS k${i}`).join(', ')
+  const images = valuesOf(columns, 's', 1)
+    .map((value, i) => `${value} AS k${i}`)
+    .join(', ')
   const all = columns.map((column, i) => asCompared(column, `k.k${i}`)).join(', ')
-  const same = sameIdentity(columns, (column) => `t.${column.sql}`, (_, i) => `k.k${i}`)
+  const same = sameIdentity(
+    columns,
+    (column) => `t.${column.sql}`,
+    (_, i) => `k.k${i}`,
+  )
   const kept = (alias: string): string => extras.map((extra) => `, ${alias}.${extra}`).join('')
   await work.staged(
     numbered(work, (csv) => writeNumberedBases(csv, compaction, entries)),
@@ -57,5 +75,9 @@ async function insertWithExtras(work: TableWork, file: StagedFile, firstEntry: n
   const { columns, names, extras, softDeletes, sql } = work.target
   const list = [...names, ...extras, ...(softDeletes ? [DELETED] : [])].join(', ')
   const values = [...valuesOf(columns, 's', 1), ...extras.map((extra) => `p.${extra}`), ...(softDeletes ? [String(marked)] : [])].join(', ')
-  await work.staged(file, (from) => `INSERT INTO ${sql} (${list}) SELECT ${values} FROM ${from} JOIN temp.main.${PICKED} p ON p.entry = CAST(s.c0 AS BIGINT) + ${firstEntry}`)
+  await work.staged(
+    file,
+    (from) =>
+      `INSERT INTO ${sql} (${list}) SELECT ${values} FROM ${from} JOIN temp.main.${PICKED} p ON p.entry = CAST(s.c0 AS BIGINT) + ${firstEntry}`,
+  )
 }

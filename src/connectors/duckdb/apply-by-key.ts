@@ -35,7 +35,11 @@ function keysOf(work: TableWork, from: string, first: number, also: readonly str
 }
 
 function sameKey(work: TableWork): string {
-  return sameIdentity(work.target.key, (column) => `t.${column.sql}`, (_, i) => `k.k${i}`)
+  return sameIdentity(
+    work.target.key,
+    (column) => `t.${column.sql}`,
+    (_, i) => `k.k${i}`,
+  )
 }
 
 /**
@@ -49,7 +53,8 @@ async function fetchBases(work: TableWork, compaction: Compaction, entries: Int3
   const wanted = [...columns.filter((column) => lacking.includes(column.index)).map((column) => column.sql), ...extras]
   await work.staged(
     { width: key.length + 1, columns: key, first: 1, fill: (csv) => writeNumberedBases(csv, compaction, entries) },
-    (from) => `CREATE OR REPLACE TEMP TABLE ${BASES} AS SELECT ${['k.entry', ...wanted.map((name) => `t.${name}`)].join(', ')} FROM ${sql} t JOIN ${keysOf(work, from, 1, ['CAST(s.c0 AS BIGINT) AS entry'])} ON ${sameKey(work)}`,
+    (from) =>
+      `CREATE OR REPLACE TEMP TABLE ${BASES} AS SELECT ${['k.entry', ...wanted.map((name) => `t.${name}`)].join(', ')} FROM ${sql} t JOIN ${keysOf(work, from, 1, ['CAST(s.c0 AS BIGINT) AS entry'])} ON ${sameKey(work)}`,
   )
   const found = await work.count(`temp.main.${BASES}`)
   if (found !== entries.length) throw work.hole(entries.length - found)
@@ -66,7 +71,12 @@ async function insertPartial(work: TableWork, compaction: Compaction, entries: I
   const list = [...names, ...extras, ...(softDeletes ? [DELETED] : [])].join(', ')
   const select = work.target.values([...values, ...extras.map((extra) => `b.${extra}`)])
   await work.staged(
-    { width: 1 + columns.length + lacking.length, columns, first: 1, fill: (csv) => writePartials(csv, compaction, entries, columns, lacking) },
+    {
+      width: 1 + columns.length + lacking.length,
+      columns,
+      first: 1,
+      fill: (csv) => writePartials(csv, compaction, entries, columns, lacking),
+    },
     (from) => `INSERT INTO ${sql} (${list}) SELECT ${select} FROM ${from} JOIN temp.main.${BASES} b ON b.entry = CAST(s.c0 AS BIGINT)`,
   )
   await work.run(`DROP TABLE temp.main.${BASES}`)
@@ -89,7 +99,10 @@ async function deleteTouched(work: TableWork, compaction: Compaction): Promise<n
     writeBases(csv, compaction, bases)
     writeFinalKeys(csv, compaction, finals)
   }
-  return work.staged({ width: key.length, columns: key, first: 0, fill }, (from) => `DELETE FROM ${sql} t USING (SELECT DISTINCT * FROM ${keysOf(work, from, 0)}) k WHERE ${sameKey(work)}`)
+  return work.staged(
+    { width: key.length, columns: key, first: 0, fill },
+    (from) => `DELETE FROM ${sql} t USING (SELECT DISTINCT * FROM ${keysOf(work, from, 0)}) k WHERE ${sameKey(work)}`,
+  )
 }
 
 export async function insertFinals(work: TableWork, compaction: Compaction, entries: Int32Array): Promise<void> {
@@ -100,7 +113,8 @@ export async function insertFinals(work: TableWork, compaction: Compaction, entr
     { width: columns.length, columns, first: 0, fill: (csv) => writeFinals(csv, compaction, entries, columns) },
     (from) => `INSERT INTO ${sql} (${insertList}) SELECT ${values} FROM ${from}`,
   )
-  if (inserted !== entries.length) throw new TailraceError('NOT_ACCOUNTED', `${schema.id}: DuckDB took ${inserted} of ${entries.length} rows`, { path: schema.id })
+  if (inserted !== entries.length)
+    throw new TailraceError('NOT_ACCOUNTED', `${schema.id}: DuckDB took ${inserted} of ${entries.length} rows`, { path: schema.id })
 }
 
 /** Soft deletes: rows that go, marked. */
@@ -108,14 +122,19 @@ async function dig(work: TableWork, compaction: Compaction, entries: Int32Array)
   const { key, sql } = work.target
   await work.staged(
     { width: key.length, columns: key, first: 0, fill: (csv) => writeBases(csv, compaction, entries) },
-    (from) => `CREATE OR REPLACE TEMP TABLE ${GRAVES} AS SELECT t.* REPLACE (true AS ${DELETED}) FROM ${sql} t JOIN ${keysOf(work, from, 0)} ON ${sameKey(work)}`,
+    (from) =>
+      `CREATE OR REPLACE TEMP TABLE ${GRAVES} AS SELECT t.* REPLACE (true AS ${DELETED}) FROM ${sql} t JOIN ${keysOf(work, from, 0)} ON ${sameKey(work)}`,
   )
 }
 
 /** Where another row has taken the key, that row is it. */
 async function bury(work: TableWork): Promise<void> {
   const { key, sql } = work.target
-  const on = sameIdentity(key, (column) => `t.${column.sql}`, (column) => `g.${column.sql}`)
+  const on = sameIdentity(
+    key,
+    (column) => `t.${column.sql}`,
+    (column) => `g.${column.sql}`,
+  )
   await work.run(`INSERT INTO ${sql} BY NAME SELECT g.* FROM temp.main.${GRAVES} g WHERE NOT EXISTS (SELECT 1 FROM ${sql} t WHERE ${on})`)
   await work.run(`DROP TABLE temp.main.${GRAVES}`)
 }

@@ -88,7 +88,8 @@ export class TableWork {
 
   /** Rows were deleted that should be as many as the changes say; those of deletes may be gone already. */
   note(expected: number, deleted: number): void {
-    if (deleted < expected) this.#parts.logger.debug('changes of rows that are not in the target', { table: this.target.schema.id, missing: expected - deleted })
+    if (deleted < expected)
+      this.#parts.logger.debug('changes of rows that are not in the target', { table: this.target.schema.id, missing: expected - deleted })
   }
 
   hole(missing: number): TailraceError {

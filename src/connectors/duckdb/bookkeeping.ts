@@ -39,8 +39,12 @@ export class Bookkeeping {
   /** Epoch + 1. In a transaction. */
   async claim(connection: Connection): Promise<Checkpoint> {
     await connection.run(`CREATE SCHEMA IF NOT EXISTS ${CATALOG}.${quoteIdentifier(this.schema)}`)
-    await connection.run(`CREATE TABLE IF NOT EXISTS ${this.#checkpoints} (pipeline VARCHAR, epoch BIGINT, position VARCHAR, updated_at TIMESTAMPTZ)`)
-    await connection.run(`CREATE TABLE IF NOT EXISTS ${this.#tables} (pipeline VARCHAR, source VARCHAR, target_schema VARCHAR, target_table VARCHAR, key VARCHAR[], shape VARCHAR)`)
+    await connection.run(
+      `CREATE TABLE IF NOT EXISTS ${this.#checkpoints} (pipeline VARCHAR, epoch BIGINT, position VARCHAR, updated_at TIMESTAMPTZ)`,
+    )
+    await connection.run(
+      `CREATE TABLE IF NOT EXISTS ${this.#tables} (pipeline VARCHAR, source VARCHAR, target_schema VARCHAR, target_table VARCHAR, key VARCHAR[], shape VARCHAR)`,
+    )
     const found = await this.look(connection)
     const epoch = (found?.epoch ?? 0) + 1
     if (found !== null) await connection.run(`DELETE FROM ${this.#checkpoints} ${this.#where}`)
@@ -96,7 +100,9 @@ export class Bookkeeping {
     await connection.run(`DROP TABLE ${this.#checkpoints}`)
     await connection.run(`DROP TABLE ${this.#tables}`)
     const tables = [`table ${this.schema}.checkpoints`, `table ${this.schema}.tables`]
-    const [others] = await connection.rows(`SELECT count(*)::VARCHAR FROM duckdb_tables() WHERE database_name = '${CATALOG}' AND schema_name = ${quoteLiteral(this.schema)}`)
+    const [others] = await connection.rows(
+      `SELECT count(*)::VARCHAR FROM duckdb_tables() WHERE database_name = '${CATALOG}' AND schema_name = ${quoteLiteral(this.schema)}`,
+    )
     if (others?.[0] !== '0') return tables
     await connection.run(`DROP SCHEMA ${CATALOG}.${quoteIdentifier(this.schema)}`)
     return [...tables, `schema ${this.schema}`]
@@ -115,7 +121,9 @@ export class Bookkeeping {
   }
 
   async #exists(connection: Connection, table: string): Promise<boolean> {
-    const rows = await connection.rows(`SELECT table_name FROM duckdb_tables() WHERE database_name = '${CATALOG}' AND schema_name = ${quoteLiteral(this.schema)} AND table_name = '${table}'`)
+    const rows = await connection.rows(
+      `SELECT table_name FROM duckdb_tables() WHERE database_name = '${CATALOG}' AND schema_name = ${quoteLiteral(this.schema)} AND table_name = '${table}'`,
+    )
     return rows.length > 0
   }
 }

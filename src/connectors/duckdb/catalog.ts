@@ -18,7 +18,9 @@ export interface Existing {
 export async function readExisting(connection: Connection, place: Place): Promise<Existing | null> {
   const [tables, views] = [await find(connection, 'table', place), await find(connection, 'view', place)]
   if (tables === 0 && views === 0) return null
-  const rows = await connection.rows(`SELECT column_name, data_type FROM duckdb_columns() WHERE ${at(place, 'table_name')} ORDER BY column_index`)
+  const rows = await connection.rows(
+    `SELECT column_name, data_type FROM duckdb_columns() WHERE ${at(place, 'table_name')} ORDER BY column_index`,
+  )
   return { kind: tables > 0 ? 'table' : 'view', columns: rows.map(([name, type]) => ({ name: name ?? '', type: type ?? '' })) }
 }
 

@@ -166,7 +166,9 @@ export class Database {
       this.#options.logger.warn('DuckDB needs more memory than usual', { limitMegabytes: megabytes(this.memory.bytes), file: this.path })
       return translated
     }
-    const hint = this.memory.fixed ? `--sink.memory-limit ${before * 2}MB, or leave the option out` : 'DuckDB has half of the memory of this machine already'
+    const hint = this.memory.fixed
+      ? `--sink.memory-limit ${before * 2}MB, or leave the option out`
+      : 'DuckDB has half of the memory of this machine already'
     return new TailraceError('ENVIRONMENT', `${translated.message} of ${before} MB`, { hint, cause: translated.cause })
   }
 
@@ -252,7 +254,11 @@ export class Database {
   }
 }
 
-async function attach(peer: DuckDbPeer, options: DatabaseOptions, make: (instance: DuckDBInstance, main: Connection) => Database): Promise<Database> {
+async function attach(
+  peer: DuckDbPeer,
+  options: DatabaseOptions,
+  make: (instance: DuckDBInstance, main: Connection) => Database,
+): Promise<Database> {
   // Without settings of its own, so that other code of this process can open the same instance and read along.
   const instance = await peer.DuckDBInstance.fromCache(instanceName(options.path))
   const main = new Connection(await instance.connect())

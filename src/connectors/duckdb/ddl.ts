@@ -59,7 +59,10 @@ async function requireExisting(connection: Connection, table: SinkTable): Promis
   const existing = await readExisting(connection, place)
   if (existing?.kind === 'table') return existing
   const what = existing === null ? 'is gone' : 'is a view'
-  throw new TailraceError('SCHEMA_CHANGED', `the target table ${placeLabel(place)} ${what}`, { hint: `tailrace resnapshot … ${table.id}, or --if-exists replace`, path: table.id })
+  throw new TailraceError('SCHEMA_CHANGED', `the target table ${placeLabel(place)} ${what}`, {
+    hint: `tailrace resnapshot … ${table.id}, or --if-exists replace`,
+    path: table.id,
+  })
 }
 
 function misfit(target: TargetTable, column: string, found: string | null, expected: string): TailraceError {
@@ -101,7 +104,10 @@ export async function evolveTable(connection: Connection, evolution: Evolution):
     else await alter(connection, evolution, plan)
   } catch (error) {
     if (kindOf(error) !== 'value') throw error
-    throw new TailraceError('SCHEMA_CHANGED', `the rows of ${evolution.table.id} do not fit its new type`, { hint: `tailrace resnapshot … ${evolution.table.id}`, path: evolution.table.id })
+    throw new TailraceError('SCHEMA_CHANGED', `the rows of ${evolution.table.id} do not fit its new type`, {
+      hint: `tailrace resnapshot … ${evolution.table.id}`,
+      path: evolution.table.id,
+    })
   }
 }
 
@@ -123,7 +129,9 @@ function planPassages(existing: Existing, { table, previous, changes, options, n
   const passages: Passage[] = existing.columns.map(({ name, type }) => ({ from: name, type, to: name, cast: null }))
   const steps = evolutionSteps(previous, table.schema, changes)
   for (const step of steps) if (step.kind === 'rename') rename(passages, step.from, step.to)
-  const claimed = new Set(steps.flatMap((step) => (step.kind === 'add' ? [fold(step.column.name)] : step.kind === 'rename' ? [fold(step.to)] : [])))
+  const claimed = new Set(
+    steps.flatMap((step) => (step.kind === 'add' ? [fold(step.column.name)] : step.kind === 'rename' ? [fold(step.to)] : [])),
+  )
   for (const passage of passages) {
     // Not noted: what has the name of an added column may be that column, from a first attempt.
     if (noted && passage.to === passage.from && claimed.has(fold(passage.to))) passage.to = asideName(passages, passage.from)
@@ -131,20 +139,34 @@ function planPassages(existing: Existing, { table, previous, changes, options, n
   const added = target.columns.filter((column) => !passages.some((passage) => fold(passage.to) === fold(column.name)))
   for (const column of target.columns) {
     const passage = passages.find((each) => fold(each.to) === fold(column.name))
-    if (passage !== undefined && passage.type !== column.type.sql && steps.some((step) => step.kind === 'retype' && step.after.name === column.name)) {
+    if (
+      passage !== undefined &&
+      passage.type !== column.type.sql &&
+      steps.some((step) => step.kind === 'retype' && step.after.name === column.name)
+    ) {
       const from = quoteIdentifier(passage.from)
-      passage.cast = { type: column.type.sql, sql: passage.type === 'VARCHAR' ? valueOf(column.type, from) : `CAST(${from} AS ${column.type.sql})` }
+      passage.cast = {
+        type: column.type.sql,
+        sql: passage.type === 'VARCHAR' ? valueOf(column.type, from) : `CAST(${from} AS ${column.type.sql})`,
+      }
     }
   }
   const softly = options.softDeletes && !passages.some((passage) => fold(passage.to) === DELETED_COLUMN)
   return {
     passages,
-    added: [...added.map((column) => toAdded(table.schema.columns[column.index], column.name, column.type)), ...(softly ? [{ name: DELETED_COLUMN, type: 'BOOLEAN', missing: 'false' }] : [])],
+    added: [
+      ...added.map((column) => toAdded(table.schema.columns[column.index], column.name, column.type)),
+      ...(softly ? [{ name: DELETED_COLUMN, type: 'BOOLEAN', missing: 'false' }] : []),
+    ],
     keyChanged: steps.some((step) => step.kind === 'make-key' || step.kind === 'drop-key'),
   }
 }
 
-function toAdded(column: Column | undefined, name: string, type: { readonly sql: string; readonly rule: Parameters<typeof valueOf>[0]['rule'] }): Added {
+function toAdded(
+  column: Column | undefined,
+  name: string,
+  type: { readonly sql: string; readonly rule: Parameters<typeof valueOf>[0]['rule'] },
+): Added {
   return { name, type: type.sql, missing: column?.missing === undefined ? null : valueOf(type, quoteLiteral(column.missing)) }
 }
 
@@ -169,7 +191,9 @@ function asideName(passages: readonly Passage[], name: string): string {
  */
 function mustRebuild(evolution: Evolution, plan: Plan, reshapes: boolean): boolean {
   const indexed = evolution.options.primaryKeys && (plan.keyChanged || plan.passages.some((passage) => passage.cast !== null))
-  return indexed || (evolution.deletedFrom && reshapes)
+  // Several columns with defaults, then rows, fail at COMMIT in the same words; not reduced to a statement sequence of its own.
+  const several = plan.added.filter((column) => column.missing !== null).length > 1
+  return indexed || several || (evolution.deletedFrom && reshapes)
 }
 
 async function alter(connection: Connection, { table }: Evolution, { passages, added }: Plan): Promise<void> {
@@ -180,8 +204,11 @@ async function alter(connection: Connection, { table }: Evolution, { passages, a
   const renames = passages.filter(({ from, to }) => from !== to)
   // Swaps and chains (a→b, b→c) go through names that nothing has.
   const detour = renames.length > 1 || renames.some(({ from, to }) => fold(from) === fold(to))
-  for (const [i, { from, to }] of renames.entries()) await change(`RENAME COLUMN ${quoteIdentifier(from)} TO ${quoteIdentifier(detour ? `tailrace_rename_${i}` : to)}`)
-  if (detour) for (const [i, { to }] of renames.entries()) await change(`RENAME COLUMN ${quoteIdentifier(`tailrace_rename_${i}`)} TO ${quoteIdentifier(to)}`)
+  for (const [i, { from, to }] of renames.entries())
+    await change(`RENAME COLUMN ${quoteIdentifier(from)} TO ${quoteIdentifier(detour ? `tailrace_rename_${i}` : to)}`)
+  if (detour)
+    for (const [i, { to }] of renames.entries())
+      await change(`RENAME COLUMN ${quoteIdentifier(`tailrace_rename_${i}`)} TO ${quoteIdentifier(to)}`)
   for (const { name, type, missing } of added) {
     const column = quoteIdentifier(name)
     await change(`ADD COLUMN ${column} ${type}${missing === null ? '' : ` DEFAULT ${missing}`}`)
@@ -194,7 +221,10 @@ async function rebuild(connection: Connection, { table, options }: Evolution, { 
   const target = new TargetTable(table, options)
   const old = { namespace: target.place.namespace, name: `${target.place.name}_tailrace_old` }
   await connection.run(`ALTER TABLE ${target.sql} RENAME TO ${quoteIdentifier(old.name)}`)
-  const columns = [...passages.map(({ to, type, cast }) => `${quoteIdentifier(to)} ${cast?.type ?? type}`), ...added.map(({ name, type }) => (name === DELETED_COLUMN ? DELETED_DEFINITION : `${quoteIdentifier(name)} ${type}`))]
+  const columns = [
+    ...passages.map(({ to, type, cast }) => `${quoteIdentifier(to)} ${cast?.type ?? type}`),
+    ...added.map(({ name, type }) => (name === DELETED_COLUMN ? DELETED_DEFINITION : `${quoteIdentifier(name)} ${type}`)),
+  ]
   await connection.run(`CREATE TABLE ${target.sql} (${[...columns, ...primaryKey(target, options)].join(', ')})`)
   const values = [...passages.map(({ from, cast }) => cast?.sql ?? quoteIdentifier(from)), ...added.map(({ missing }) => missing ?? 'NULL')]
   await connection.run(`INSERT INTO ${target.sql} SELECT ${values.join(', ')} FROM ${placeSql(old)}`)

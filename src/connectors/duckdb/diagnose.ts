@@ -23,7 +23,10 @@ export async function explainRefusal(connection: Connection, error: unknown, tar
   const refused = target.columns.flatMap((column, i) => (Number(counts[i] ?? 0) > 0 ? [refusal(target, column, Number(counts[i]))] : []))
   const [first] = refused
   if (first === undefined) return translate(error, doing, target.schema.id)
-  return new TailraceError('ROW_REJECTED', `${doing}: ${refused.map((each) => each.what).join('; ')}`, { hint: first.hint, path: `${target.schema.id}.${first.column}` })
+  return new TailraceError('ROW_REJECTED', `${doing}: ${refused.map((each) => each.what).join('; ')}`, {
+    hint: first.hint,
+    path: `${target.schema.id}.${first.column}`,
+  })
 }
 
 async function countRefused(connection: Connection, target: TargetTable, rows: TextRows): Promise<readonly (string | null)[]> {

@@ -4,7 +4,17 @@ import { TailraceError, type ErrorCode, type ErrorDetails } from '../../sdk/erro
  * DuckDB's error classes, the words before the first colon of its messages: `Conversion Error: Could not convert …`.
  * The text behind often quotes the row, so it is shown only for classes that cannot (errors never hold a row value).
  */
-export type DuckDbErrorKind = 'memory' | 'value' | 'constraint' | 'conflict' | 'held' | 'disk' | 'broken' | 'shape' | 'interrupted' | 'other'
+export type DuckDbErrorKind =
+  | 'memory'
+  | 'value'
+  | 'constraint'
+  | 'conflict'
+  | 'held'
+  | 'disk'
+  | 'broken'
+  | 'shape'
+  | 'interrupted'
+  | 'other'
 
 /**
  * "Transaction COMMIT succeeded and is durable, but the autocheckpoint failed. … The database has been invalidated."
@@ -45,11 +55,14 @@ function firstLine(error: unknown): string {
 export function translate(error: unknown, doing: string, path?: string): TailraceError {
   if (error instanceof TailraceError) return error
   const at: ErrorDetails = path === undefined ? {} : { path }
-  const make = (code: ErrorCode, what: string, details: ErrorDetails = {}): TailraceError => new TailraceError(code, `${doing}: ${what}`, { ...at, ...details })
+  const make = (code: ErrorCode, what: string, details: ErrorDetails = {}): TailraceError =>
+    new TailraceError(code, `${doing}: ${what}`, { ...at, ...details })
   const kind = kindOf(error)
   switch (kind) {
     case 'value':
-      return make('ROW_REJECTED', 'a value does not fit its column', { hint: 'keep the column as text: --sink.text-columns <table>.<column>' })
+      return make('ROW_REJECTED', 'a value does not fit its column', {
+        hint: 'keep the column as text: --sink.text-columns <table>.<column>',
+      })
     case 'constraint':
       return make('ROW_REJECTED', 'a row breaks a constraint of the target table', { hint: 'drop the constraint: a copy needs none' })
     case 'memory':
@@ -61,7 +74,9 @@ export function translate(error: unknown, doing: string, path?: string): Tailrac
     case 'disk':
       return make('ENVIRONMENT', `DuckDB could not write: ${firstLine(error)}`, { hint: 'free disk space, or move the file' })
     case 'shape':
-      return make('SCHEMA_CHANGED', `the target is not as it was left: ${firstLine(error)}`, { hint: 'tailrace resnapshot, or --if-exists replace' })
+      return make('SCHEMA_CHANGED', `the target is not as it was left: ${firstLine(error)}`, {
+        hint: 'tailrace resnapshot, or --if-exists replace',
+      })
     case 'interrupted':
       return make('ABORTED', 'given up on request')
     case 'broken':

@@ -54,16 +54,22 @@ describe('DuckDB configuration', () => {
 describe('the peer package', () => {
   test('missing: ENVIRONMENT with the line that installs it', async () => {
     const missing = Object.assign(new Error('Cannot find package'), { code: 'ERR_MODULE_NOT_FOUND' })
-    await assert.rejects(loadPeer(() => Promise.reject(missing)), (error: TailraceError) => {
-      assert.equal(error.code, 'ENVIRONMENT')
-      assert.equal(error.hint, 'npm install @duckdb/node-api')
-      assert.match(error.message, /not installed/)
-      return true
-    })
+    await assert.rejects(
+      loadPeer(() => Promise.reject(missing)),
+      (error: TailraceError) => {
+        assert.equal(error.code, 'ENVIRONMENT')
+        assert.equal(error.hint, 'npm install @duckdb/node-api')
+        assert.match(error.message, /not installed/)
+        return true
+      },
+    )
   })
 
   test('too old: ENVIRONMENT naming the version; the one at hand will do', async () => {
-    await assert.rejects(loadPeer(async () => ({ version: () => 'v1.4.9' }) as unknown as DuckDbPeer), /DuckDB v1\.4\.9, expected 1\.5 or later/)
+    await assert.rejects(
+      loadPeer(async () => ({ version: () => 'v1.4.9' }) as unknown as DuckDbPeer),
+      /DuckDB v1\.4\.9, expected 1\.5 or later/,
+    )
     assert.equal(typeof (await loadPeer()).DuckDBInstance, 'function')
   })
 })
@@ -87,7 +93,13 @@ describe('types', () => {
   })
 
   test('decimals that DuckDB cannot bound, and those that the user wants so, are text', () => {
-    for (const [precision, scale] of [[null, null], [39, 0], [5, -2], [5, 7], [0, 0]] as const) {
+    for (const [precision, scale] of [
+      [null, null],
+      [39, 0],
+      [5, -2],
+      [5, 7],
+      [0, 0],
+    ] as const) {
       const type: LogicalType = { kind: 'decimal', precision, scale }
       assert.equal(columnType(type, { numeric: 'decimal' }).sql, 'VARCHAR', formatType(type))
     }
@@ -149,7 +161,13 @@ describe("DuckDB's errors", () => {
       assert.doesNotMatch(`${ours.message} ${String(ours.cause)}`, /secret|4711/)
     }
     assert.match(translate(new Error(examples[5]![0]), 'opening').message, /held by process 42 \(\/usr\/bin\/duckdb\)/)
-    assert.ok(isInvalidating(new Error('IO Error: Transaction COMMIT succeeded and is durable, but the autocheckpoint failed. The database has been invalidated.')))
+    assert.ok(
+      isInvalidating(
+        new Error(
+          'IO Error: Transaction COMMIT succeeded and is durable, but the autocheckpoint failed. The database has been invalidated.',
+        ),
+      ),
+    )
   })
 })
 
@@ -211,7 +229,10 @@ test('soft deletes: a batch is cut only where a row goes that was touched before
     { op: Op.update, after: ['3', 'c'], before: key('1') },
     { op: Op.delete, after: null, before: key('3') },
   ])
-  assert.deepEqual(softRuns(slice, [0]).map((run) => run.rows), [3, 2, 1])
+  assert.deepEqual(
+    softRuns(slice, [0]).map((run) => run.rows),
+    [3, 2, 1],
+  )
 })
 
 describe('check', () => {
@@ -220,27 +241,35 @@ describe('check', () => {
     schema: 'tailrace',
     shape: { softDeletes, primaryKeys: false, numeric: 'decimal', textColumns: [] },
   })
-  const errors = (...given: Parameters<typeof checkWithoutOpening>): readonly string[] => checkWithoutOpening(...given).flatMap((problem) => (problem.severity === 'error' ? [`${problem.code} ${problem.message}`] : []))
+  const errors = (...given: Parameters<typeof checkWithoutOpening>): readonly string[] =>
+    checkWithoutOpening(...given).flatMap((problem) => (problem.severity === 'error' ? [`${problem.code} ${problem.message}`] : []))
 
   test('names that DuckDB does not tell apart, the place of our bookkeeping, the mark of soft deletes', async () => {
     await using folder = await tempFolder()
     const path = folder.join('a.duckdb')
-    const twins = schemaOf({ name: 'Orders', columns: [id, { name: 'Id', type: { kind: 'int64' } }, { name: '_deleted', type: { kind: 'boolean' } }] })
+    const twins = schemaOf({
+      name: 'Orders',
+      columns: [id, { name: 'Id', type: { kind: 'int64' } }, { name: '_deleted', type: { kind: 'boolean' } }],
+    })
     const orders = schemaOf({ name: 'orders', columns: [id] })
     const found = errors(parts(path, true), [sinkTable(twins), sinkTable(orders), sinkTable(orders, 'TAILRACE')])
     assert.equal(found.length, 4)
     assert.match(found.join('\n'), /columns id and Id.*\n.*mark of soft deletes.*\n.*our bookkeeping.*\n.*would be one table, main\.orders/)
   })
 
-  test('the folder: missing, not writable, a folder in the place of the file', { skip: process.platform === 'win32' ? 'modes are of POSIX' : false }, async () => {
-    await using folder = await tempFolder()
-    assert.match(errors(parts(folder.join('no', 'a.duckdb')), [])[0] ?? '', /^ENVIRONMENT the folder .* does not exist/)
-    assert.match(errors(parts(folder.path), [])[0] ?? '', /^ENVIRONMENT .* is no file/)
-    await mkdir(folder.join('sealed'))
-    await chmod(folder.join('sealed'), 0o555)
-    // Root may write anywhere.
-    if (process.getuid?.() !== 0) assert.match(errors(parts(folder.join('sealed', 'a.duckdb')), [])[0] ?? '', /^NOT_ALLOWED/)
-  })
+  test(
+    'the folder: missing, not writable, a folder in the place of the file',
+    { skip: process.platform === 'win32' ? 'modes are of POSIX' : false },
+    async () => {
+      await using folder = await tempFolder()
+      assert.match(errors(parts(folder.join('no', 'a.duckdb')), [])[0] ?? '', /^ENVIRONMENT the folder .* does not exist/)
+      assert.match(errors(parts(folder.path), [])[0] ?? '', /^ENVIRONMENT .* is no file/)
+      await mkdir(folder.join('sealed'))
+      await chmod(folder.join('sealed'), 0o555)
+      // Root may write anywhere.
+      if (process.getuid?.() !== 0) assert.match(errors(parts(folder.join('sealed', 'a.duckdb')), [])[0] ?? '', /^NOT_ALLOWED/)
+    },
+  )
 
   test('plan makes nothing: check, inspect and describeSchema leave no file', async () => {
     await using folder = await tempFolder()

@@ -7,7 +7,7 @@ import { DuckDbSink } from './sink.ts'
 export const duckdb = defineConnector({
   schemes: ['duckdb'],
   title: 'DuckDB',
-  summary: 'A DuckDB file as target: exactly once; snapshots by DuckDB\'s own CSV parser.',
+  summary: "A DuckDB file as target: exactly once; snapshots by DuckDB's own CSV parser.",
   example: 'duckdb:///srv/copy.duckdb',
   config: duckdbConfig,
   fromUri: duckdbFromUri,

@@ -114,9 +114,10 @@ export class ChunkLoader implements Loader {
     if (frame.format !== 'rows') throw new TailraceError('BUG', `the DuckDB sink was given ${frame.format}`)
     const { slice } = frame
     const columns = slice.schema.columns.length
-    if (columns !== this.#parts.target.schema.columns.length) throw new TailraceError('BUG', `rows of ${slice.schema.id} came in another shape than announced`)
+    if (columns !== this.#parts.target.schema.columns.length)
+      throw new TailraceError('BUG', `rows of ${slice.schema.id} came in another shape than announced`)
     this.#encoder.reset()
-    for (let cell = 0; cell < slice.rows * columns; ) {
+    for (let cell = 0; cell < slice.rows * columns;) {
       for (let c = 0; c < columns; c++, cell++) this.#encoder.cell(slice.bytes, slice.starts[cell]!, slice.lengths[cell]!)
       this.#encoder.endRow()
     }
@@ -168,7 +169,8 @@ function deleteRange(target: TargetTable, { range }: Chunk): string {
   const column = target.columns.find((each) => each.name === range.column)
   if (column === undefined) throw new TailraceError('BUG', `table ${target.schema.id} has no column ${range.column} to cut by`)
   const name = quoteIdentifier(range.column)
-  const bound = (sign: string, value: string | null): readonly string[] => (value === null ? [] : [`${name} ${sign} ${valueOf(column.type, quoteLiteral(value))}`])
+  const bound = (sign: string, value: string | null): readonly string[] =>
+    value === null ? [] : [`${name} ${sign} ${valueOf(column.type, quoteLiteral(value))}`]
   const conditions = [...bound('>=', range.from), ...bound('<', range.to)]
   return `DELETE FROM ${target.sql}${conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`}`
 }

@@ -97,10 +97,14 @@ function startOf(pid: number): string {
 }
 
 function held(path: string, lock: string, holder: LockHolder | null): TailraceError {
-  if (holder === null) return new TailraceError('HELD', `${path} is held by another runner`, { hint: `when no process uses it: rm ${lock}`, path })
+  if (holder === null)
+    return new TailraceError('HELD', `${path} is held by another runner`, { hint: `when no process uses it: rm ${lock}`, path })
   const here = holder.host === hostname()
-  const who = here && holder.pid === process.pid ? 'another copy of Tailrace in this process' : `process ${holder.pid} on host ${holder.host}`
-  const hint = here ? `wait for it to end, or stop it: kill ${holder.pid}` : `wait for it to end; when that host is gone for good: rm ${lock}`
+  const who =
+    here && holder.pid === process.pid ? 'another copy of Tailrace in this process' : `process ${holder.pid} on host ${holder.host}`
+  const hint = here
+    ? `wait for it to end, or stop it: kill ${holder.pid}`
+    : `wait for it to end; when that host is gone for good: rm ${lock}`
   return new TailraceError('HELD', `${path} is held by ${who}`, { hint, path })
 }
 

@@ -19,11 +19,15 @@ export async function loadPeer(load: () => Promise<DuckDbPeer> = () => import('@
   }
   const [major = 0, minor = 0] = peer.version().replace(/^v/, '').split('.').map(Number)
   if (major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])) return peer
-  throw new TailraceError('ENVIRONMENT', `the package ${PEER} is of DuckDB ${peer.version()}, expected ${OLDEST.join('.')} or later`, { hint: `npm install ${PEER}` })
+  throw new TailraceError('ENVIRONMENT', `the package ${PEER} is of DuckDB ${peer.version()}, expected ${OLDEST.join('.')} or later`, {
+    hint: `npm install ${PEER}`,
+  })
 }
 
 function reason(error: unknown): string {
   const code = (error as NodeJS.ErrnoException).code
   const missing = code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND'
-  return missing ? `the DuckDB connector needs the package ${PEER}, which is not installed` : `the package ${PEER} cannot be loaded on this system`
+  return missing
+    ? `the DuckDB connector needs the package ${PEER}, which is not installed`
+    : `the package ${PEER} cannot be loaded on this system`
 }

@@ -46,7 +46,12 @@ export class DuckDbSink implements Sink {
     this.#context = context
     this.#config = config
     this.#path = canonicalPath(config.path)
-    this.#shape = { softDeletes: context.deletes === 'soft', primaryKeys: config.primaryKeys, numeric: config.numeric, textColumns: config.textColumns }
+    this.#shape = {
+      softDeletes: context.deletes === 'soft',
+      primaryKeys: config.primaryKeys,
+      numeric: config.numeric,
+      textColumns: config.textColumns,
+    }
     this.#bookkeeping = new Bookkeeping(config.schema, context.pipeline)
     this.#scratch = () => {
       // DuckDB makes the last folder of its spill place only; replaying a WAL after a crash may be the first to need it.
@@ -97,7 +102,12 @@ export class DuckDbSink implements Sink {
     return createStatements(table, this.#shape).map((statement) => statement.replaceAll(/\btarget\./g, ''))
   }
 
-  async applySchema(table: SinkTable, previous: SinkTable | null, _signal: AbortSignal, options?: { readonly replace?: boolean }): Promise<void> {
+  async applySchema(
+    table: SinkTable,
+    previous: SinkTable | null,
+    _signal: AbortSignal,
+    options?: { readonly replace?: boolean },
+  ): Promise<void> {
     await this.#file.use(async ({ database, control }) => {
       const target = await inTransaction(control, `making the target of ${table.id}`, async () => {
         await this.#prove(control)
@@ -127,7 +137,17 @@ export class DuckDbSink implements Sink {
     const hold = await this.#file.hold()
     try {
       const target = await this.#targetOf(hold.control, table.schema, table)
-      return await ChunkLoader.open({ database: hold.database, bookkeeping: this.#bookkeeping, epoch, target, chunk, replace, scratch: this.#scratch(), signal, closed: hold.letGo })
+      return await ChunkLoader.open({
+        database: hold.database,
+        bookkeeping: this.#bookkeeping,
+        epoch,
+        target,
+        chunk,
+        replace,
+        scratch: this.#scratch(),
+        signal,
+        closed: hold.letGo,
+      })
     } catch (error) {
       hold.letGo()
       throw error
@@ -136,7 +156,8 @@ export class DuckDbSink implements Sink {
 
   async write(batch: StreamBatch, signal: AbortSignal): Promise<void> {
     if (this.#failure?.code === 'FENCED') throw this.#failure
-    if (this.#failure !== null) throw new TailraceError('SINK_FAILED', 'the last write to DuckDB failed; the checkpoint has to be read again')
+    if (this.#failure !== null)
+      throw new TailraceError('SINK_FAILED', 'the last write to DuckDB failed; the checkpoint has to be read again')
     if (batch.slices.length === 0 && batch.barrier === null && batch.position === null) return
     const epoch = this.#requireEpoch()
     await this.#file.use(async ({ database, stream }) => {
@@ -242,7 +263,14 @@ export class DuckDbSink implements Sink {
     const table: SinkTable = { id: barrier.schema.id, schema: barrier.schema, target }
     const noted = await this.#bookkeeping.shape(connection, placeOf(table))
     const previous = noted ?? barrier.previous
-    await evolveTable(connection, { table, previous, changes: barrier.changes, options: this.#shape, noted: noted !== null, deletedFrom: this.#deletedFrom.has(placeSql(placeOf(table))) })
+    await evolveTable(connection, {
+      table,
+      previous,
+      changes: barrier.changes,
+      options: this.#shape,
+      noted: noted !== null,
+      deletedFrom: this.#deletedFrom.has(placeSql(placeOf(table))),
+    })
     await this.#bookkeeping.keepShape(connection, table)
     this.#tables.set(table.id, table)
     this.#targets.set(table.id, await describeTarget(connection, table, this.#shape))
@@ -257,8 +285,17 @@ export class DuckDbSink implements Sink {
   async #makeOrEvolve(connection: Connection, table: SinkTable, previous: SinkTable | null): Promise<void> {
     const place = placeOf(table)
     const noted = await this.#bookkeeping.shape(connection, place)
-    if ((await readExisting(connection, place)) === null) for (const statement of createStatements(table, this.#shape)) await connection.run(statement)
-    else await evolveTable(connection, { table, previous: noted ?? previous?.schema ?? table.schema, changes: [], options: this.#shape, noted: noted !== null, deletedFrom: false })
+    if ((await readExisting(connection, place)) === null)
+      for (const statement of createStatements(table, this.#shape)) await connection.run(statement)
+    else
+      await evolveTable(connection, {
+        table,
+        previous: noted ?? previous?.schema ?? table.schema,
+        changes: [],
+        options: this.#shape,
+        noted: noted !== null,
+        deletedFrom: false,
+      })
     if (noted === null || shapeText(noted) !== shapeText(table.schema)) await this.#bookkeeping.keepShape(connection, table)
   }
 
@@ -289,5 +326,16 @@ export class DuckDbSink implements Sink {
 
 /** What of a schema the target depends on. */
 function shapeText(schema: TableSchema): string {
-  return JSON.stringify([schema.columns.map(({ name, type, ordinal, generated, nullable, sourceType }) => [name, type, ordinal, generated, nullable, sourceType]), schema.key, schema.identity])
+  return JSON.stringify([
+    schema.columns.map(({ name, type, ordinal, generated, nullable, sourceType }) => [
+      name,
+      type,
+      ordinal,
+      generated,
+      nullable,
+      sourceType,
+    ]),
+    schema.key,
+    schema.identity,
+  ])
 }

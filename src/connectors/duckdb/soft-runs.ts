@@ -24,7 +24,10 @@ export function softRuns(slice: Slice, identity: readonly number[]): readonly Sl
 }
 
 function piece(slice: Slice, from: number, to: number): Slice {
-  return pickRows(slice, Array.from({ length: to - from }, (_, i) => from + i))
+  return pickRows(
+    slice,
+    Array.from({ length: to - from }, (_, i) => from + i),
+  )
 }
 
 /** An update with an old image may bring a new key; that it did not is no harm. */
@@ -40,7 +43,9 @@ function keyText(slice: Slice, row: number, identity: readonly number[], old: bo
     const fromOld = hasOld && slice.oldLengths[first + column]! >= -1
     const [starts, lengths] = fromOld ? [slice.oldStarts, slice.oldLengths] : [slice.starts, slice.lengths]
     const length = lengths[first + column]!
-    return length < 0 ? String(length) : `${length}:${slice.bytes.toString('latin1', starts[first + column]!, starts[first + column]! + length)}`
+    return length < 0
+      ? String(length)
+      : `${length}:${slice.bytes.toString('latin1', starts[first + column]!, starts[first + column]! + length)}`
   }
   return identity.map(cell).join()
 }

@@ -78,7 +78,13 @@ export function writeFinals(csv: CsvEncoder, compaction: Compaction, entries: In
 }
 
 /** Place in the list, final image, and for each column that some entry lacks a flag where this one does. */
-export function writePartials(csv: CsvEncoder, compaction: Compaction, entries: Int32Array, columns: readonly TargetColumn[], lacking: readonly number[]): void {
+export function writePartials(
+  csv: CsvEncoder,
+  compaction: Compaction,
+  entries: Int32Array,
+  columns: readonly TargetColumn[],
+  lacking: readonly number[],
+): void {
   const indexes = Int32Array.from(columns, (column) => column.index)
   const cells = compaction.slice.schema.columns.length
   for (const [number, entry] of entries.entries()) {
@@ -94,7 +100,8 @@ export function writePartials(csv: CsvEncoder, compaction: Compaction, entries: 
 
 function writeBase(csv: CsvEncoder, compaction: Compaction, entry: number): void {
   const width = compaction.keyColumns.length
-  for (let i = entry * width; i < (entry + 1) * width; i++) csv.cell(compaction.slice.bytes, compaction.baseStarts[i]!, compaction.baseLengths[i]!)
+  for (let i = entry * width; i < (entry + 1) * width; i++)
+    csv.cell(compaction.slice.bytes, compaction.baseStarts[i]!, compaction.baseLengths[i]!)
 }
 
 function writeFinal(csv: CsvEncoder, compaction: Compaction, entry: number, columns: Int32Array): void {

@@ -68,7 +68,9 @@ export class TargetTable {
     this.schema = table.schema
     this.place = placeOf(table)
     this.sql = placeSql(this.place)
-    this.columns = table.schema.columns.flatMap((column, index) => (isWritable(column) ? [targetColumn(table.schema, column, index, options)] : []))
+    this.columns = table.schema.columns.flatMap((column, index) =>
+      isWritable(column) ? [targetColumn(table.schema, column, index, options)] : [],
+    )
     this.key = table.schema.key.flatMap((index) => this.columns.filter((column) => column.index === index))
     this.match = matchOf(table.schema)
     this.extras = extras.map(quoteIdentifier)
@@ -118,12 +120,18 @@ function isKeptAsText(schema: TableSchema, column: Column, patterns: readonly st
 export function matchOf(schema: TableSchema): MatchBy {
   if (schema.key.length === 0) return 'image'
   const names = schema.key.map((index) => schema.columns[index]?.name)
-  const own = schema.indexes.filter((index) => index.unique && index.columns?.length === names.length && index.columns.every((name) => names.includes(name)))
+  const own = schema.indexes.filter(
+    (index) => index.unique && index.columns?.length === names.length && index.columns.every((name) => names.includes(name)),
+  )
   return own.length > 0 && own.every((index) => index.deferrable) && schema.identity === 'full' ? 'image' : 'key'
 }
 
 /** The condition that two rows are of one identity. */
-export function sameIdentity(columns: readonly TargetColumn[], left: (column: TargetColumn, at: number) => string, right: (column: TargetColumn, at: number) => string): string {
+export function sameIdentity(
+  columns: readonly TargetColumn[],
+  left: (column: TargetColumn, at: number) => string,
+  right: (column: TargetColumn, at: number) => string,
+): string {
   return columns.map((column, at) => same(column, left(column, at), right(column, at))).join(' AND ')
 }
 

@@ -6,7 +6,15 @@ import { testContext } from './test-target.ts'
 /** A process of its own that claims a pipeline, commits one row, says so and waits to be killed. For traps.test.ts. */
 const folder = process.argv[2] ?? ''
 const context = testContext({ path: folder, join: (...parts) => [folder, ...parts].join('/'), [Symbol.asyncDispose]: async () => {} })
-const people = schemaOf({ name: 'people', columns: [{ name: 'id', type: { kind: 'int64' } }, { name: 'name', type: { kind: 'string' } }, { name: 'born', type: { kind: 'date' } }], key: ['id'] })
+const people = schemaOf({
+  name: 'people',
+  columns: [
+    { name: 'id', type: { kind: 'int64' } },
+    { name: 'name', type: { kind: 'string' } },
+    { name: 'born', type: { kind: 'date' } },
+  ],
+  key: ['id'],
+})
 const sink = await duckdb.sink?.open(duckdbConfig.parse({ path: `${folder}/target.duckdb` }), context)
 const { signal } = new AbortController()
 await sink?.checkpoints?.claim(signal)

@@ -68,8 +68,19 @@ export async function openTestTarget(folder: TempFolder, options: TestTargetOpti
   }
 }
 
-async function readFile<T>(folder: TempFolder, path: string, config: DuckDbConfig, work: (connection: Connection) => Promise<T>): Promise<T> {
-  const database: Database = await openDatabase({ path, memoryLimit: null, threads: config.threads, scratch: () => folder.join('scratch'), logger: silentLogger })
+async function readFile<T>(
+  folder: TempFolder,
+  path: string,
+  config: DuckDbConfig,
+  work: (connection: Connection) => Promise<T>,
+): Promise<T> {
+  const database: Database = await openDatabase({
+    path,
+    memoryLimit: null,
+    threads: config.threads,
+    scratch: () => folder.join('scratch'),
+    logger: silentLogger,
+  })
   const connection = await database.connect()
   try {
     return await work(connection)

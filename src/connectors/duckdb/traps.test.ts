@@ -6,7 +6,18 @@ import { hostname } from 'node:os'
 import { describe, test } from 'node:test'
 import type { TableSchema } from '../../model/schema.ts'
 import type { TailraceError } from '../../sdk/errors.ts'
-import { at, batchOf, insert, remove, schemaChange, schemaOf, sinkTable, truncateOf, update, type ColumnSpec } from '../../testing/sink-batches.ts'
+import {
+  at,
+  batchOf,
+  insert,
+  remove,
+  schemaChange,
+  schemaOf,
+  sinkTable,
+  truncateOf,
+  update,
+  type ColumnSpec,
+} from '../../testing/sink-batches.ts'
 import { isError, SinkBench, sorted } from '../../testing/sink-bench.ts'
 import { tempFolder, type TempFolder } from '../../testing/temp-folder.ts'
 import { duckdbSinkCapabilities } from './capabilities.ts'
@@ -45,13 +56,19 @@ describe('TRAP 41: a failed transaction', () => {
     await using given = await started([people])
     const { bench } = given
     await bench.commit(insert(people, ['1', 'a', '2000-01-01']))
-    await assert.rejects(bench.write(batchOf([{ number: 2, changes: [insert(people, ['2', 'b', null]), insert(people, ['3', 'c', 'no date'])] }])), isError('ROW_REJECTED'))
+    await assert.rejects(
+      bench.write(batchOf([{ number: 2, changes: [insert(people, ['2', 'b', null]), insert(people, ['3', 'c', 'no date'])] }])),
+      isError('ROW_REJECTED'),
+    )
     await assert.rejects(bench.write(batchOf([{ number: 2, changes: [insert(people, ['2', 'b', null])] }])), isError('SINK_FAILED'))
     await bench.expectPosition(at(1))
     await bench.expect(people, [{ id: '1', name: 'a', born: '2000-01-01' }])
     await bench.write(batchOf([{ number: 2, changes: [insert(people, ['2', 'b', null])] }]))
     await bench.expectPosition(at(2))
-    await bench.expect(people, [{ id: '1', name: 'a', born: '2000-01-01' }, { id: '2', name: 'b', born: null }])
+    await bench.expect(people, [
+      { id: '1', name: 'a', born: '2000-01-01' },
+      { id: '2', name: 'b', born: null },
+    ])
   })
 
   test('TRAP 41: a refusal in a later part undoes the earlier parts', async () => {
@@ -73,13 +90,24 @@ describe('TRAP 41: a failed transaction', () => {
     await target.read((connection) => connection.run("SET GLOBAL debug_checkpoint_abort = 'none'")).catch(() => 0)
     await bench.expectPosition(at(1))
     await bench.write(batchOf([{ number: 2, changes: [insert(people, ['2', 'b', null])] }]))
-    await bench.expect(people, [{ id: '1', name: 'a', born: null }, { id: '2', name: 'b', born: null }])
+    await bench.expect(people, [
+      { id: '1', name: 'a', born: null },
+      { id: '2', name: 'b', born: null },
+    ])
   })
 })
 
 describe('TRAP 42: what one transaction may hold', () => {
-  const added = schemaOf({ name: 'people', columns: [...people.columns, { name: 'c', type: { kind: 'string' }, ordinal: 4, missing: 'old' }], key: ['id'] })
-  const wide = schemaOf({ name: 'people', columns: [id, { ...name, ordinal: 2 }, { name: 'born', type: { kind: 'string' }, sourceType: 'text', ordinal: 3 }], key: ['id'] })
+  const added = schemaOf({
+    name: 'people',
+    columns: [...people.columns, { name: 'c', type: { kind: 'string' }, ordinal: 4, missing: 'old' }],
+    key: ['id'],
+  })
+  const wide = schemaOf({
+    name: 'people',
+    columns: [id, { ...name, ordinal: 2 }, { name: 'born', type: { kind: 'string' }, sourceType: 'text', ordinal: 3 }],
+    key: ['id'],
+  })
 
   for (const primaryKeys of [false, true]) {
     test(`TRAP 42: a key is deleted and comes again, and the parts swap keys (primary keys: ${primaryKeys})`, async () => {
@@ -92,21 +120,39 @@ describe('TRAP 42: what one transaction may hold', () => {
       await bench.part(2, update(people, ['2', 'again', null], ['1', null, null]))
       await bench.part(2, update(people, ['1', 'b', null], ['9', null, null]))
       await bench.idle(2)
-      await bench.expect(people, [{ id: '1', name: 'b', born: null }, { id: '2', name: 'again', born: null }])
+      await bench.expect(people, [
+        { id: '1', name: 'b', born: null },
+        { id: '2', name: 'again', born: null },
+      ])
     })
 
     test(`TRAP 42: rows are deleted, then a column is added or changes its type (COMMIT refuses ALTER then; primary keys: ${primaryKeys})`, async () => {
-      for (const [to, change, third] of [[added, { kind: 'column-added', before: null, after: 'c' }, { c: 'old' }], [wide, { kind: 'type-changed', before: 'born', after: 'born' }, {}]] as const) {
+      for (const [to, change, third] of [
+        [added, { kind: 'column-added', before: null, after: 'c' }, { c: 'old' }],
+        [wide, { kind: 'type-changed', before: 'born', after: 'born' }, {}],
+      ] as const) {
         await using given = await started([people], { config: { primaryKeys } })
         const { bench } = given
-        await bench.commit(insert(people, ['1', 'a', '2000-01-01']), insert(people, ['2', 'b', '2000-01-02']), insert(people, ['3', 'c', null]))
+        await bench.commit(
+          insert(people, ['1', 'a', '2000-01-01']),
+          insert(people, ['2', 'b', '2000-01-02']),
+          insert(people, ['3', 'c', null]),
+        )
         await bench.part(2, remove(people, ['1', null, null]), update(people, ['2', 'B', undefined]))
         await bench.barrier(schemaChange(people, to, change), 2, true)
         await bench.part(2, update(to, ['3', 'C', undefined, undefined]), insert(to, ['4', 'd', null, 'new']))
         await bench.idle(2)
         const rows = (await bench.target.rows(bench.table(to))).map((row) => [row['id'], row['name'], row['born']])
-        assert.deepEqual(rows.sort(), [['2', 'B', '2000-01-02'], ['3', 'C', null], ['4', 'd', null]].sort())
-        if (to === added) assert.deepEqual((await bench.target.rows(bench.table(to))).map((row) => row['c']).sort(), [third.c, third.c, 'new'].sort())
+        assert.deepEqual(
+          rows.sort(),
+          [
+            ['2', 'B', '2000-01-02'],
+            ['3', 'C', null],
+            ['4', 'd', null],
+          ].sort(),
+        )
+        if (to === added)
+          assert.deepEqual((await bench.target.rows(bench.table(to))).map((row) => row['c']).sort(), [third.c, third.c, 'new'].sort())
         await bench.commit(remove(to, ['4', null, null, null]))
         assert.equal(await bench.sink.count?.(bench.table(to), signal), 2n)
       }
@@ -140,14 +186,25 @@ describe('TRAP 42: what one transaction may hold', () => {
   })
 
   test('a table without a key keeps what the source dropped through its updates', async () => {
-    const heap = schemaOf({ name: 'heap', columns: [{ name: 'a', type: { kind: 'int32' } }, { name: 'b', type: { kind: 'float64' } }, { name: 'c', type: { kind: 'string' } }] })
+    const heap = schemaOf({
+      name: 'heap',
+      columns: [
+        { name: 'a', type: { kind: 'int32' } },
+        { name: 'b', type: { kind: 'float64' } },
+        { name: 'c', type: { kind: 'string' } },
+      ],
+    })
     const less = schemaOf({ name: 'heap', columns: [heap.columns[0]!, heap.columns[1]!] })
     await using given = await started([heap])
     const { bench } = given
     await bench.commit(insert(heap, ['1', '-0', 'x']), insert(heap, ['1', '0', 'y']), insert(heap, ['2', 'NaN', 'z']))
     await bench.barrier(schemaChange(heap, less, { kind: 'column-dropped', before: 'c', after: null }))
     await bench.commit(update(less, ['3', '-0'], ['1', '-0']), update(less, ['2', '5'], ['2', 'NaN']))
-    await bench.expect(less, [{ a: '3', b: '-0.0', c: 'x' }, { a: '1', b: '0.0', c: 'y' }, { a: '2', b: '5.0', c: 'z' }])
+    await bench.expect(less, [
+      { a: '3', b: '-0.0', c: 'x' },
+      { a: '1', b: '0.0', c: 'y' },
+      { a: '2', b: '5.0', c: 'z' },
+    ])
     await assert.rejects(bench.commit(remove(less, ['9', '9'])), isError('NOT_ACCOUNTED'))
   })
 })
@@ -182,7 +239,10 @@ describe('TRAP 59: one process, one instance', () => {
         return true
       })
       const problems = await target.sink.check([], signal)
-      assert.deepEqual(problems.filter((problem) => problem.severity === 'error').map((problem) => problem.code), ['HELD'])
+      assert.deepEqual(
+        problems.filter((problem) => problem.severity === 'error').map((problem) => problem.code),
+        ['HELD'],
+      )
       assert.ok(problems.some((problem) => problem.severity === 'warning' && /no other process can read/.test(problem.message)))
       await target.close()
     } finally {
@@ -230,7 +290,14 @@ describe('TRAP 59: one process, one instance', () => {
 describe('CASE 26: values', () => {
   const odd = schemaOf({
     name: 'odd',
-    columns: [id, { name: 'd', type: { kind: 'date' } }, { name: 't', type: { kind: 'timestamptz' } }, { name: 'f', type: { kind: 'float64' } }, { name: 'i', type: { kind: 'interval' } }, { name: 'b', type: { kind: 'bytes' } }],
+    columns: [
+      id,
+      { name: 'd', type: { kind: 'date' } },
+      { name: 't', type: { kind: 'timestamptz' } },
+      { name: 'f', type: { kind: 'float64' } },
+      { name: 'i', type: { kind: 'interval' } },
+      { name: 'b', type: { kind: 'bytes' } },
+    ],
     key: ['id'],
   })
 
@@ -241,7 +308,9 @@ describe('CASE 26: values', () => {
       insert(odd, ['2', 'infinity', '-infinity', 'NaN', '-1 days +02:03:00', '\\x']),
     )
     const rows = await given.target.read((connection) =>
-      connection.rows("SELECT d::VARCHAR, year(d)::VARCHAR, t::VARCHAR, f::VARCHAR, (i = INTERVAL '-14 months' + INTERVAL '3 days' - INTERVAL '14706.7 seconds')::VARCHAR, hex(b), octet_length(b)::VARCHAR FROM target.main.odd ORDER BY id"),
+      connection.rows(
+        "SELECT d::VARCHAR, year(d)::VARCHAR, t::VARCHAR, f::VARCHAR, (i = INTERVAL '-14 months' + INTERVAL '3 days' - INTERVAL '14706.7 seconds')::VARCHAR, hex(b), octet_length(b)::VARCHAR FROM target.main.odd ORDER BY id",
+      ),
     )
     assert.deepEqual(rows, [
       ['0044-03-15 (BC)', '-43', '0044-03-15 (BC) 12:00:00.5+00', '-0.0', 'true', '00FF', '2'],
@@ -278,16 +347,30 @@ describe('soft deletes', () => {
     await bench.commit(update(heap, ['2'], ['1']))
     await assert.rejects(bench.commit(remove(heap, ['1'])), isError('NOT_ACCOUNTED'))
     await bench.checkpoints.recover(signal)
-    assert.deepEqual(sorted(await bench.target.rows(bench.table(heap))), sorted([{ a: '1', _deleted: 'true' }, { a: '1', _deleted: 'true' }, { a: '2', _deleted: 'false' }]))
+    assert.deepEqual(
+      sorted(await bench.target.rows(bench.table(heap))),
+      sorted([
+        { a: '1', _deleted: 'true' },
+        { a: '1', _deleted: 'true' },
+        { a: '2', _deleted: 'false' },
+      ]),
+    )
   })
 })
 
 describe('memory', () => {
-  const wide = schemaOf({ name: 'wide', columns: [id, ...Array.from({ length: 300 }, (_, n): ColumnSpec => ({ name: `c${n}`, type: { kind: 'string' } }))], key: ['id'] })
+  const wide = schemaOf({
+    name: 'wide',
+    columns: [id, ...Array.from({ length: 300 }, (_, n): ColumnSpec => ({ name: `c${n}`, type: { kind: 'string' } }))],
+    key: ['id'],
+  })
   const rows = Array.from({ length: 4000 }, (_, n) => `${n}${`,${'v'.repeat(20)}${n}`.repeat(300)}\n`)
 
   async function loadWide(given: Bench): Promise<number> {
-    await using loader = await given.target.sink.load({ table: sinkTable(wide), chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 }, format: 'csv', replace: false }, signal)
+    await using loader = await given.target.sink.load(
+      { table: sinkTable(wide), chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 }, format: 'csv', replace: false },
+      signal,
+    )
     for (let n = 0; n < rows.length; n += 100) {
       const data = Buffer.from(rows.slice(n, n + 100).join(''))
       await loader.write({ format: 'csv', data, rows: 100, bytes: data.length })
@@ -315,7 +398,8 @@ describe('memory', () => {
 
 /** Another process that has the file open in DuckDB, without our lock. */
 async function spawnHolder(path: string): Promise<ChildProcess> {
-  const script = "import('@duckdb/node-api').then(async ({ DuckDBInstance }) => { globalThis.held = await DuckDBInstance.create(process.argv[1]); process.send('ready'); setInterval(() => {}, 1e6) })"
+  const script =
+    "import('@duckdb/node-api').then(async ({ DuckDBInstance }) => { globalThis.held = await DuckDBInstance.create(process.argv[1]); process.send('ready'); setInterval(() => {}, 1e6) })"
   const child = spawn(process.execPath, ['-e', script, path], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   await once(child, 'message')
   return child

@@ -116,7 +116,11 @@ export class Turnstile {
 /** A reader has the file while we let go of it: worth waiting for. */
 function patiently(error: unknown): unknown {
   if (!(error instanceof TailraceError) || error.code !== 'HELD') return error
-  return new TailraceError('HELD', error.message, { retry: 'retry', cause: error.cause, ...(error.hint === undefined ? {} : { hint: error.hint }) })
+  return new TailraceError('HELD', error.message, {
+    retry: 'retry',
+    cause: error.cause,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  })
 }
 
 async function closeFile(opening: Promise<OpenFile>): Promise<void> {

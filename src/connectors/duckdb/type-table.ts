@@ -37,26 +37,68 @@ export const DUCKDB_TYPES: readonly DuckDbTypeRule[] = [
     logical: 'decimal',
     when: {
       text: 'precision 1 to 38, scale 0 to the precision',
-      test: (type) => type.kind === 'decimal' && type.precision !== null && type.precision >= 1 && type.precision <= 38 && (type.scale ?? 0) >= 0 && (type.scale ?? 0) <= type.precision,
+      test: (type) =>
+        type.kind === 'decimal' &&
+        type.precision !== null &&
+        type.precision >= 1 &&
+        type.precision <= 38 &&
+        (type.scale ?? 0) >= 0 &&
+        (type.scale ?? 0) <= type.precision,
     },
     target: 'DECIMAL({precision},{scale})',
     keeps: 'narrowed',
     note: 'NaN is refused: --sink.numeric text keeps it',
   },
-  { logical: 'decimal', target: 'VARCHAR', from: '{value}', keeps: 'text', note: 'DuckDB has no decimal without limits; cast it in queries' },
+  {
+    logical: 'decimal',
+    target: 'VARCHAR',
+    from: '{value}',
+    keeps: 'text',
+    note: 'DuckDB has no decimal without limits; cast it in queries',
+  },
   { logical: 'string', target: 'VARCHAR', from: '{value}', keeps: 'exact' },
   { logical: 'bytes', target: 'BLOB', from: 'unhex(substr({value}, 3))', keeps: 'exact' },
   { logical: 'date', target: 'DATE', from: `CAST(${ERA} AS DATE)`, keeps: 'exact' },
   { logical: 'time', target: 'TIME', keeps: 'exact' },
   { logical: 'timetz', target: 'TIME WITH TIME ZONE', keeps: 'exact', compareAsText: true },
-  { logical: 'timestamp', target: 'TIMESTAMP', from: `CAST(${ERA} AS TIMESTAMP)`, keeps: 'narrowed', note: 'after 294247-01-10 is refused' },
-  { logical: 'timestamptz', target: 'TIMESTAMP WITH TIME ZONE', from: `CAST(${ERA} AS TIMESTAMPTZ)`, keeps: 'narrowed', note: 'after 294247-01-10 is refused' },
-  { logical: 'interval', target: 'INTERVAL', from: `CAST(${NO_PLUS} AS INTERVAL)`, keeps: 'narrowed', note: 'a time part of 1,000,000,000 hours or more, and infinity, are refused', compareAsText: true },
+  {
+    logical: 'timestamp',
+    target: 'TIMESTAMP',
+    from: `CAST(${ERA} AS TIMESTAMP)`,
+    keeps: 'narrowed',
+    note: 'after 294247-01-10 is refused',
+  },
+  {
+    logical: 'timestamptz',
+    target: 'TIMESTAMP WITH TIME ZONE',
+    from: `CAST(${ERA} AS TIMESTAMPTZ)`,
+    keeps: 'narrowed',
+    note: 'after 294247-01-10 is refused',
+  },
+  {
+    logical: 'interval',
+    target: 'INTERVAL',
+    from: `CAST(${NO_PLUS} AS INTERVAL)`,
+    keeps: 'narrowed',
+    note: 'a time part of 1,000,000,000 hours or more, and infinity, are refused',
+    compareAsText: true,
+  },
   { logical: 'uuid', target: 'UUID', keeps: 'exact' },
-  { logical: 'json', target: 'JSON', keeps: 'narrowed', note: 'the text is kept as it is; half a surrogate pair (json, never jsonb) is refused' },
+  {
+    logical: 'json',
+    target: 'JSON',
+    keeps: 'narrowed',
+    note: 'the text is kept as it is; half a surrogate pair (json, never jsonb) is refused',
+  },
   { logical: 'document', target: 'JSON', keeps: 'exact' },
   { logical: 'enum', target: 'VARCHAR', from: '{value}', keeps: 'exact', note: 'an ENUM of DuckDB cannot get new values' },
-  { logical: 'array', target: 'VARCHAR', from: '{value}', keeps: 'text', note: "dimensions and bounds differ from row to row; in queries: ('[' || a[2:-2] || ']')::INTEGER[]" },
+  {
+    logical: 'array',
+    target: 'VARCHAR',
+    from: '{value}',
+    keeps: 'text',
+    note: "dimensions and bounds differ from row to row; in queries: ('[' || a[2:-2] || ']')::INTEGER[]",
+  },
   { logical: 'other', target: 'VARCHAR', from: '{value}', keeps: 'text' },
 ]
 

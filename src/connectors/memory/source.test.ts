@@ -161,9 +161,8 @@ describe('the memory source', () => {
   test('waits for the next transaction and ends quietly', async () => {
     const { database, source } = setUp()
     const stop = new AbortController()
-    const stream = source
-      .stream({ from: await source.anchor(), tables: await source.discover(everything), views: new Map(), maxBatch }, stop.signal)
-      [Symbol.asyncIterator]()
+    const request = { from: await source.anchor(), tables: await source.discover(everything), views: new Map(), maxBatch }
+    const stream = source.stream(request, stop.signal)[Symbol.asyncIterator]()
     const waiting = stream.next()
     database.transaction((tx) => tx.insert(log.id, { a: 'x' }))
     assert.equal(((await waiting).value as StreamBatch).rows, 1)
