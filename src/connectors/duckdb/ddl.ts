@@ -1,5 +1,5 @@
 import type { SchemaChangeDetail } from '../../model/batch.ts'
-import type { Column, TableSchema } from '../../model/schema.ts'
+import type { TableSchema } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import type { SinkTable } from '../../sdk/sink.ts'
@@ -10,7 +10,7 @@ import type { Connection } from './connection.ts'
 import { CATALOG } from './database.ts'
 import { kindOf } from './duckdb-errors.ts'
 import { fold, placeLabel, placeOf, placeSql, TargetTable, type ShapeOptions } from './target-table.ts'
-import { valueOf } from './type-table.ts'
+import { columnType, valueOf, type ColumnType } from './type-table.ts'
 
 /**
  * The statements that make a table. No column is NOT NULL: the source guards its own constraints, and a column that is
@@ -119,8 +119,8 @@ interface Plan {
 
 interface Added {
   readonly name: string
-  readonly type: string
-  /** SQL of what rows of before show; null: nothing. */
+  readonly type: ColumnType
+  /** Text of what rows of before show; null: nothing. */
   readonly missing: string | null
 }
 
@@ -155,19 +155,11 @@ function planPassages(existing: Existing, { table, previous, changes, options, n
   return {
     passages,
     added: [
-      ...added.map((column) => toAdded(table.schema.columns[column.index], column.name, column.type)),
-      ...(softly ? [{ name: DELETED_COLUMN, type: 'BOOLEAN', missing: 'false' }] : []),
+      ...added.map(({ index, name, type }) => ({ name, type, missing: table.schema.columns[index]?.missing ?? null })),
+      ...(softly ? [{ name: DELETED_COLUMN, type: columnType({ kind: 'boolean' }, options), missing: 'f' }] : []),
     ],
     keyChanged: steps.some((step) => step.kind === 'make-key' || step.kind === 'drop-key'),
   }
-}
-
-function toAdded(
-  column: Column | undefined,
-  name: string,
-  type: { readonly sql: string; readonly rule: Parameters<typeof valueOf>[0]['rule'] },
-): Added {
-  return { name, type: type.sql, missing: column?.missing === undefined ? null : valueOf(type, quoteLiteral(column.missing)) }
 }
 
 /** A rename that was done before finds nothing to do. */
@@ -191,9 +183,7 @@ function asideName(passages: readonly Passage[], name: string): string {
  */
 function mustRebuild(evolution: Evolution, plan: Plan, reshapes: boolean): boolean {
   const indexed = evolution.options.primaryKeys && (plan.keyChanged || plan.passages.some((passage) => passage.cast !== null))
-  // Several columns with defaults, then rows, fail at COMMIT in the same words; not reduced to a statement sequence of its own.
-  const several = plan.added.filter((column) => column.missing !== null).length > 1
-  return indexed || several || (evolution.deletedFrom && reshapes)
+  return indexed || (evolution.deletedFrom && reshapes)
 }
 
 async function alter(connection: Connection, { table }: Evolution, { passages, added }: Plan): Promise<void> {
@@ -209,12 +199,23 @@ async function alter(connection: Connection, { table }: Evolution, { passages, a
   if (detour)
     for (const [i, { to }] of renames.entries())
       await change(`RENAME COLUMN ${quoteIdentifier(`tailrace_rename_${i}`)} TO ${quoteIdentifier(to)}`)
-  for (const { name, type, missing } of added) {
-    const column = quoteIdentifier(name)
-    await change(`ADD COLUMN ${column} ${type}${missing === null ? '' : ` DEFAULT ${missing}`}`)
+  for (const column of added) for (const step of addSteps(column)) await change(step)
+}
+
+/**
+ * A DEFAULT that is no plain literal is an UPDATE of all rows to DuckDB, after which the next ADD COLUMN fails at COMMIT like
+ * one after a delete. So the column comes as text, whose literal is plain, and then takes its type.
+ */
+function addSteps({ name, type, missing }: Added): readonly string[] {
+  const column = quoteIdentifier(name)
+  if (missing === null) return [`ADD COLUMN ${column} ${type.sql}`]
+  return [
+    `ADD COLUMN ${column} VARCHAR DEFAULT ${quoteLiteral(missing)}`,
     // Rows to come bring their own value; once dropped at the source, the column shall show null.
-    if (missing !== null && name !== DELETED_COLUMN) await change(`ALTER COLUMN ${column} DROP DEFAULT`)
-  }
+    `ALTER COLUMN ${column} DROP DEFAULT`,
+    ...(type.sql === 'VARCHAR' ? [] : [`ALTER COLUMN ${column} SET DATA TYPE ${type.sql} USING ${valueOf(type, column)}`]),
+    ...(name === DELETED_COLUMN ? [`ALTER COLUMN ${column} SET DEFAULT false`] : []),
+  ]
 }
 
 async function rebuild(connection: Connection, { table, options }: Evolution, { passages, added }: Plan): Promise<void> {
@@ -223,10 +224,13 @@ async function rebuild(connection: Connection, { table, options }: Evolution, { 
   await connection.run(`ALTER TABLE ${target.sql} RENAME TO ${quoteIdentifier(old.name)}`)
   const columns = [
     ...passages.map(({ to, type, cast }) => `${quoteIdentifier(to)} ${cast?.type ?? type}`),
-    ...added.map(({ name, type }) => (name === DELETED_COLUMN ? DELETED_DEFINITION : `${quoteIdentifier(name)} ${type}`)),
+    ...added.map(({ name, type }) => (name === DELETED_COLUMN ? DELETED_DEFINITION : `${quoteIdentifier(name)} ${type.sql}`)),
   ]
   await connection.run(`CREATE TABLE ${target.sql} (${[...columns, ...primaryKey(target, options)].join(', ')})`)
-  const values = [...passages.map(({ from, cast }) => cast?.sql ?? quoteIdentifier(from)), ...added.map(({ missing }) => missing ?? 'NULL')]
+  const values = [
+    ...passages.map(({ from, cast }) => cast?.sql ?? quoteIdentifier(from)),
+    ...added.map(({ type, missing }) => (missing === null ? 'NULL' : valueOf(type, quoteLiteral(missing)))),
+  ]
   await connection.run(`INSERT INTO ${target.sql} SELECT ${values.join(', ')} FROM ${placeSql(old)}`)
   await connection.run(`DROP TABLE ${placeSql(old)}`)
 }

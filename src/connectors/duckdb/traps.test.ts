@@ -159,6 +159,30 @@ describe('TRAP 42: what one transaction may hold', () => {
     })
   }
 
+  test('TRAP 42: several columns are added whose old rows show values of every kind (a DEFAULT that is no literal is an UPDATE)', async () => {
+    const kinds: readonly ColumnSpec[] = [
+      { name: 'c1', type: { kind: 'string' }, missing: `it's "x" {y} \\ NULL` },
+      { name: 'c2', type: { kind: 'timestamptz' }, missing: '0044-03-15 12:00:00+00 BC' },
+      { name: 'c3', type: { kind: 'boolean' }, missing: 't' },
+      { name: 'c4', type: { kind: 'decimal', precision: 10, scale: 2 }, missing: '1.50' },
+      { name: 'c5', type: { kind: 'bytes' }, missing: '\\x00ff' },
+      { name: 'c6', type: { kind: 'string' } },
+    ]
+    const more = schemaOf({ name: 'people', columns: [...people.columns, ...kinds], key: ['id'] })
+    for (const deletedFrom of [false, true]) {
+      await using given = await started([people])
+      const { bench } = given
+      await bench.commit(insert(people, ['1', 'a', null]), insert(people, ['2', 'b', null]))
+      if (deletedFrom) await bench.part(2, remove(people, ['2', null, null]))
+      await bench.barrier(schemaChange(people, more, ...kinds.map(({ name: after }) => ({ kind: 'column-added', before: null, after }) as const)), 2, true)
+      await bench.part(2, insert(more, ['3', 'c', null, null, null, null, null, null, null]), ...(deletedFrom ? [] : [remove(more, ['2', ...Array<null>(8).fill(null)])]))
+      await bench.idle(2)
+      const old = { c1: `it's "x" {y} \\ NULL`, c2: '0044-03-15 (BC) 12:00:00+00', c3: 'true', c4: '1.50', c5: '\\x00\\xFF', c6: null }
+      const none = { c1: null, c2: null, c3: null, c4: null, c5: null, c6: null }
+      await bench.expect(more, [{ id: '1', name: 'a', born: null, ...old }, { id: '3', name: 'c', born: null, ...none }])
+    }
+  })
+
   test('truncate, a schema change and rows in one transaction: others see none of it before COMMIT', async () => {
     await using given = await started([people])
     const { bench } = given

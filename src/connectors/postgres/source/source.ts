@@ -25,6 +25,15 @@ import { Watch, watched } from './watch.ts'
 
 const RETENTION_MILLIS = 5000
 
+/** Errors of the server as ours, with what was being done: the engine decides by their class. */
+async function said<T>(doing: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw translate(error, doing, 'source')
+  }
+}
+
 /** PostgreSQL 14 to 18 as a source: COPY for the snapshot, pgoutput for the changes. */
 export class PostgresSource implements Source {
   readonly #config: PostgresConfig
@@ -55,24 +64,30 @@ export class PostgresSource implements Source {
     signal: AbortSignal,
     beside: Parameters<Source['check']>[3] = [],
   ): Promise<readonly Problem[]> {
-    const sql = await this.#sql(signal)
-    const loops = purpose === 'copy' || beside.length === 0 ? [] : await checkLoop(sql, this.#config, beside)
-    return [...(await checkSource(sql, this.#config, tables, purpose, await this.#keeper.known())), ...loops]
+    return said('checking the source', async () => {
+      const sql = await this.#sql(signal)
+      const loops = purpose === 'copy' || beside.length === 0 ? [] : await checkLoop(sql, this.#config, beside)
+      return [...(await checkSource(sql, this.#config, tables, purpose, await this.#keeper.known())), ...loops]
+    })
   }
 
   async discover(selection: Selection, signal: AbortSignal): Promise<readonly SourceTable[]> {
-    const catalog = await readCatalog(await this.#sql(signal), this.#config.schema)
-    return selectTables(
-      catalog.map((table) => table.schema),
-      selection,
-    )
+    return said('looking for tables', async () => {
+      const catalog = await readCatalog(await this.#sql(signal), this.#config.schema)
+      return selectTables(
+        catalog.map((table) => table.schema),
+        selection,
+      )
+    })
   }
 
   async count(table: SourceTable, signal: AbortSignal): Promise<{ rows: bigint; exact: boolean }> {
-    const [row] = await (
-      await this.#sql(signal)
-    ).rows(`SELECT count(*) FROM ${qualifiedName(table.schema)}${table.where === null ? '' : ` WHERE ${table.where}`}`)
-    return { rows: BigInt(row?.[0] ?? 0), exact: true }
+    return said('counting rows', async () => {
+      const [row] = await (
+        await this.#sql(signal)
+      ).rows(`SELECT count(*) FROM ${qualifiedName(table.schema)}${table.where === null ? '' : ` WHERE ${table.where}`}`)
+      return { rows: BigInt(row?.[0] ?? 0), exact: true }
+    })
   }
 
   async openSnapshot(request: SnapshotRequest, signal: AbortSignal): Promise<Snapshot> {
@@ -88,11 +103,13 @@ export class PostgresSource implements Source {
   }
 
   async anchor(tables: readonly SourceTable[], signal: AbortSignal): Promise<Position> {
-    const known = await this.#keeper.known()
-    if (known !== null) return this.#knownOrigin(known, tables, signal)
-    const { position, walsender } = await this.#makeOrigin(tables, signal)
-    await walsender.end()
-    return position
+    return said('making the replication slot', async () => {
+      const known = await this.#keeper.known()
+      if (known !== null) return this.#knownOrigin(known, tables, signal)
+      const { position, walsender } = await this.#makeOrigin(tables, signal)
+      await walsender.end()
+      return position
+    })
   }
 
   /** The slot that was made before, with more tables: it is never made anew. */
@@ -107,6 +124,14 @@ export class PostgresSource implements Source {
   }
 
   async *stream(request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamBatch, void, undefined> {
+    try {
+      yield* this.#follow(request, signal)
+    } catch (error) {
+      throw translate(error, 'following the changes', 'source')
+    }
+  }
+
+  async *#follow(request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamBatch, void, undefined> {
     const origin = await this.#keeper.known()
     if (origin === null)
       throw new TailraceError('HISTORY_LOST', 'this pipeline has no replication slot', {
@@ -197,15 +222,17 @@ export class PostgresSource implements Source {
   }
 
   async head(signal: AbortSignal): Promise<Position> {
-    const sql = await this.#sql(signal)
-    if (this.#reader !== null) {
-      // While streaming it is asked for again and again: only what can be sent counts, and nothing is written for it.
-      this.#reader.ping()
-      return this.#position(await flushedEnd(sql), signal)
-    }
-    const end = await insertedEnd(sql)
-    await untilFlushed(sql, end, () => nudgeLog(sql), signal)
-    return this.#position(end, signal)
+    return said('asking for the end of the log', async () => {
+      const sql = await this.#sql(signal)
+      if (this.#reader !== null) {
+        // While streaming it is asked for again and again: only what can be sent counts, and nothing is written for it.
+        this.#reader.ping()
+        return this.#position(await flushedEnd(sql), signal)
+      }
+      const end = await insertedEnd(sql)
+      await untilFlushed(sql, end, () => nudgeLog(sql), signal)
+      return this.#position(end, signal)
+    })
   }
 
   async #nudge(signal: AbortSignal): Promise<void> {
@@ -227,21 +254,23 @@ export class PostgresSource implements Source {
     keys: readonly (readonly string[])[],
     signal: AbortSignal,
   ): Promise<{ slice: Slice; view: View; viewEnd: Position }> {
-    await using keeper = await SnapshotKeeper.lock(this.#config, [table], 0, signal)
-    const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
-    const columns = table.schema.key.map((index) => columnAt(table.schema, index))
-    const tuples = keys.map((key) => `(${key.map((value, i) => `${quoteText(value)}::${columns[i]?.sourceType ?? 'text'}`).join(', ')})`)
-    const where = `(${columns.map((column) => quoteName(column.name)).join(', ')}) IN (${tuples.join(', ')})`
-    const names = table.schema.columns.map((column) => quoteName(column.name)).join(', ')
-    await using copy = await keeper.connection.copyOut(
-      `COPY (SELECT ${names} FROM ${qualifiedName(table.schema)} WHERE ${where}) TO STDOUT`,
-    )
-    const pieces: Buffer[] = []
-    for (let stretch = await copy.next(); stretch !== null; stretch = await copy.next()) {
-      pieces.push(Buffer.from(stretch.data))
-      stretch.release()
-    }
-    return { slice: copyTextToSlice(table.schema, Buffer.concat(pieces)), view, viewEnd: await this.#position(insertEnd, signal) }
+    return said('fetching rows by key', async () => {
+      await using keeper = await SnapshotKeeper.lock(this.#config, [table], 0, signal)
+      const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
+      const columns = table.schema.key.map((index) => columnAt(table.schema, index))
+      const tuples = keys.map((key) => `(${key.map((value, i) => `${quoteText(value)}::${columns[i]?.sourceType ?? 'text'}`).join(', ')})`)
+      const where = `(${columns.map((column) => quoteName(column.name)).join(', ')}) IN (${tuples.join(', ')})`
+      const names = table.schema.columns.map((column) => quoteName(column.name)).join(', ')
+      await using copy = await keeper.connection.copyOut(
+        `COPY (SELECT ${names} FROM ${qualifiedName(table.schema)} WHERE ${where}) TO STDOUT`,
+      )
+      const pieces: Buffer[] = []
+      for (let stretch = await copy.next(); stretch !== null; stretch = await copy.next()) {
+        pieces.push(Buffer.from(stretch.data))
+        stretch.release()
+      }
+      return { slice: copyTextToSlice(table.schema, Buffer.concat(pieces)), view, viewEnd: await this.#position(insertEnd, signal) }
+    })
   }
 
   async confirm(position: Position): Promise<void> {
@@ -249,20 +278,22 @@ export class PostgresSource implements Source {
   }
 
   async retention(signal: AbortSignal): Promise<Retention | null> {
-    const now = this.#context.clock()
-    if (now - this.#retention.at < RETENTION_MILLIS) return this.#retention.value
-    const origin = await this.#keeper.known()
-    if (origin === null) return null
-    const state = await slotState(await this.#sql(signal), origin.slot)
-    const value = {
-      name: origin.slot,
-      retainedBytes: state.retainedBytes,
-      status: state.exists ? state.walStatus : 'missing',
-      remainingBytes: state.remainingBytes,
-      active: state.active,
-    }
-    this.#retention = { at: now, value }
-    return value
+    return said('looking at the replication slot', async () => {
+      const now = this.#context.clock()
+      if (now - this.#retention.at < RETENTION_MILLIS) return this.#retention.value
+      const origin = await this.#keeper.known()
+      if (origin === null) return null
+      const state = await slotState(await this.#sql(signal), origin.slot)
+      const value = {
+        name: origin.slot,
+        retainedBytes: state.retainedBytes,
+        status: state.exists ? state.walStatus : 'missing',
+        remainingBytes: state.remainingBytes,
+        active: state.active,
+      }
+      this.#retention = { at: now, value }
+      return value
+    })
   }
 
   upstream(): readonly { readonly what: string; readonly drop: string }[] {
@@ -281,9 +312,11 @@ export class PostgresSource implements Source {
   }
 
   async remove(signal: AbortSignal): Promise<readonly string[]> {
-    const dropped = await this.#keeper.remove(await this.#sql(signal))
-    this.#upstream = []
-    return dropped
+    return said('dropping what the pipeline made', async () => {
+      const dropped = await this.#keeper.remove(await this.#sql(signal))
+      this.#upstream = []
+      return dropped
+    })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
