@@ -11,8 +11,6 @@ import { placeOf, type Place } from './target-table.ts'
  * What commits with the rows: epoch and position per pipeline (Invariant 8), and the shape in which each target table was
  * left, so that a schema change that is repeated finds itself done. Here the key of each table is kept, too, which has no
  * index in the table (APPLY B).
- *
- * Rows are replaced, never updated: an UPDATE in place makes nearly every commit a checkpoint (APPLY B).
  */
 export class Bookkeeping {
   readonly schema: string
@@ -47,8 +45,9 @@ export class Bookkeeping {
     )
     const found = await this.look(connection)
     const epoch = (found?.epoch ?? 0) + 1
-    if (found !== null) await connection.run(`DELETE FROM ${this.#checkpoints} ${this.#where}`)
-    await this.#insert(connection, epoch, found?.position ?? null)
+    if (found === null)
+      await connection.run(`INSERT INTO ${this.#checkpoints} VALUES (${quoteLiteral(this.#pipeline)}, ${epoch}, NULL, now())`)
+    else await connection.run(`UPDATE ${this.#checkpoints} SET epoch = ${epoch}, updated_at = now() ${this.#where}`)
     return { epoch, position: found?.position ?? null }
   }
 
@@ -66,11 +65,13 @@ export class Bookkeeping {
     return found
   }
 
-  /** Last statements of a transaction that has its position with it; proves the epoch. */
+  /** Last statement of a transaction that has its position with it; proves the epoch. */
   async advance(connection: Connection, epoch: number, position: Position | null): Promise<void> {
-    const gone = await connection.run(`DELETE FROM ${this.#checkpoints} ${this.#where} AND epoch = ${epoch}`)
-    if (gone !== 1) throw this.fenced(epoch, null)
-    await this.#insert(connection, epoch, position)
+    const text = position === null ? 'NULL' : quoteLiteral(position)
+    const moved = await connection.run(
+      `UPDATE ${this.#checkpoints} SET position = ${text}, updated_at = now() ${this.#where} AND epoch = ${epoch}`,
+    )
+    if (moved !== 1) throw this.fenced(epoch, null)
   }
 
   /** The shape that the target table was left in; null when nobody noted it. */
@@ -113,11 +114,6 @@ export class Bookkeeping {
     return new TailraceError('FENCED', `pipeline ${this.#pipeline} was taken over by another runner (${what}); nothing was written`, {
       hint: 'only one runner of a pipeline can write; the later one goes on',
     })
-  }
-
-  async #insert(connection: Connection, epoch: number, position: Position | null): Promise<void> {
-    const text = position === null ? 'NULL' : quoteLiteral(position)
-    await connection.run(`INSERT INTO ${this.#checkpoints} VALUES (${quoteLiteral(this.#pipeline)}, ${epoch}, ${text}, now())`)
   }
 
   async #exists(connection: Connection, table: string): Promise<boolean> {

@@ -87,8 +87,3 @@ const OPTIONS = [
   'parallel = false',
   "compression = 'none'",
 ].join(', ')
-
-/** Files that a crash left in a scratch folder. */
-export function removeScratch(scratch: string): void {
-  rmSync(scratch, { recursive: true, force: true })
-}

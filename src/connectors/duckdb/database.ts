@@ -29,8 +29,11 @@ const VERSION_BLOCK_BYTES = 1 << 18
 const VERSION_ROW_BYTES = 8.5
 /** So much of it is not worth a look at the size of the tables. */
 const FEW_VERSIONS = 8e6
-/** Above this a batch is followed by a checkpoint, 25 to 60 ms at 10 M rows (measured). DuckDB goes by its log's size only. */
-const MOST_VERSIONS = 64e6
+/**
+ * Above this a batch is followed by a checkpoint: 25 to 60 ms at 10 M rows, and as much again until the next batch has filled
+ * the memory anew (160 instead of 60 ms for 1,000 changes, measured). DuckDB itself goes by its log's size only.
+ */
+const MOST_VERSIONS = 128e6
 
 export interface DatabaseOptions {
   readonly path: string
@@ -113,6 +116,7 @@ export class Database {
   /** Keys deleted since the last checkpoint, and what they hold at most. */
   #deleted = 0
   #versions = 0
+  #rows: { readonly rows: number; readonly until: number } | null = null
 
   private constructor(options: DatabaseOptions, lock: FileLock, instance: DuckDBInstance, main: Connection) {
     this.path = options.path
@@ -177,9 +181,10 @@ export class Database {
     this.#deleted += keys
     let held = this.#deleted * VERSION_BLOCK_BYTES
     if (held <= FEW_VERSIONS) return
-    held = Math.min(held, (await this.#estimatedRows()) * VERSION_ROW_BYTES)
+    held = Math.min(held, (await this.#rowsNow()) * VERSION_ROW_BYTES)
     this.#versions = held
-    if (this.memory.setVersions(held)) await this.applyMemory()
+    const rounded = Math.ceil(held / FEW_VERSIONS) * FEW_VERSIONS
+    if (this.memory.setVersions(rounded)) await this.applyMemory()
   }
 
   /** After a commit. */
@@ -209,13 +214,18 @@ export class Database {
     }
     this.#deleted = 0
     this.#versions = 0
+    this.#rows = null
     if (this.memory.setVersions(0)) await this.applyMemory()
   }
 
-  /** Rows of all tables, as DuckDB estimates them. */
-  async #estimatedRows(): Promise<number> {
-    const [row] = await this.#main.rows(`SELECT sum(estimated_size)::VARCHAR FROM duckdb_tables() WHERE database_name = '${CATALOG}'`)
-    return Number(row?.[0] ?? 0)
+  /** Rows of all tables, as DuckDB estimated them some deletes ago. */
+  async #rowsNow(): Promise<number> {
+    if (this.#rows === null || this.#deleted > this.#rows.until) {
+      const [row] = await this.#main.rows(`SELECT sum(estimated_size)::VARCHAR FROM duckdb_tables() WHERE database_name = '${CATALOG}'`)
+      const rows = Number(row?.[0] ?? 0)
+      this.#rows = { rows, until: this.#deleted + rows / 8 }
+    }
+    return this.#rows.rows
   }
 
   /** The last user closes the file. */

@@ -174,12 +174,23 @@ describe('TRAP 42: what one transaction may hold', () => {
       const { bench } = given
       await bench.commit(insert(people, ['1', 'a', null]), insert(people, ['2', 'b', null]))
       if (deletedFrom) await bench.part(2, remove(people, ['2', null, null]))
-      await bench.barrier(schemaChange(people, more, ...kinds.map(({ name: after }) => ({ kind: 'column-added', before: null, after }) as const)), 2, true)
-      await bench.part(2, insert(more, ['3', 'c', null, null, null, null, null, null, null]), ...(deletedFrom ? [] : [remove(more, ['2', ...Array<null>(8).fill(null)])]))
+      await bench.barrier(
+        schemaChange(people, more, ...kinds.map(({ name: after }) => ({ kind: 'column-added', before: null, after }) as const)),
+        2,
+        true,
+      )
+      await bench.part(
+        2,
+        insert(more, ['3', 'c', null, null, null, null, null, null, null]),
+        ...(deletedFrom ? [] : [remove(more, ['2', ...Array<null>(8).fill(null)])]),
+      )
       await bench.idle(2)
       const old = { c1: `it's "x" {y} \\ NULL`, c2: '0044-03-15 (BC) 12:00:00+00', c3: 'true', c4: '1.50', c5: '\\x00\\xFF', c6: null }
       const none = { c1: null, c2: null, c3: null, c4: null, c5: null, c6: null }
-      await bench.expect(more, [{ id: '1', name: 'a', born: null, ...old }, { id: '3', name: 'c', born: null, ...none }])
+      await bench.expect(more, [
+        { id: '1', name: 'a', born: null, ...old },
+        { id: '3', name: 'c', born: null, ...none },
+      ])
     }
   })
 

@@ -83,9 +83,11 @@ export class PostgresSource implements Source {
 
   async count(table: SourceTable, signal: AbortSignal): Promise<{ rows: bigint; exact: boolean }> {
     return said('counting rows', async () => {
-      const [row] = await (
-        await this.#sql(signal)
-      ).rows(`SELECT count(*) FROM ${qualifiedName(table.schema)}${table.where === null ? '' : ` WHERE ${table.where}`}`)
+      // Of its own: it takes as long as it takes.
+      await using sql = await openSession(this.#config, signal)
+      const [row] = await sql.rows(
+        `SELECT count(*) FROM ${qualifiedName(table.schema)}${table.where === null ? '' : ` WHERE ${table.where}`}`,
+      )
       return { rows: BigInt(row?.[0] ?? 0), exact: true }
     })
   }
@@ -139,6 +141,8 @@ export class PostgresSource implements Source {
       })
     await using sql = await openSession(this.#config, signal)
     await using walsender = await openSession(this.#config, signal, 'replication')
+    sql.patience = this.#config.silenceTimeout * 1000
+    walsender.patience = sql.patience
     const open = await startStream(
       {
         sql,
@@ -155,6 +159,12 @@ export class PostgresSource implements Source {
     const stop = (): void => void reader[Symbol.asyncDispose]()
     signal.addEventListener('abort', stop, { once: true })
     this.#reader = reader
+    // Half-open connections come in groups: a catalog query would be waited for until the end of time.
+    const lost = (): TailraceError => new TailraceError('UNREACHABLE', 'the connection to PostgreSQL was lost')
+    reader.onLost = () => {
+      sql.destroy(lost())
+      this.#control.destroy(lost())
+    }
     const beat = this.#heartbeat(signal)
     try {
       yield* this.#guarded(watched(readStream(open), this.#watch(open.relations, sql, origin, request)), signal)
@@ -327,6 +337,7 @@ export class PostgresSource implements Source {
   /** The control session, opened again when the server closed it. */
   async #sql(signal: AbortSignal): Promise<PgConnection> {
     if (this.#control.closed) this.#control = await openSession(this.#config, signal)
+    this.#control.patience = this.#config.silenceTimeout * 1000
     return this.#control
   }
 

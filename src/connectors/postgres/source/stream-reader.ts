@@ -49,6 +49,7 @@ export class StreamReader implements AsyncDisposable {
   #buffer: Buffer | null = null
   #question: Question | null = null
   #wake: (() => void) | null = null
+  #onLost: (() => void) | null = null
   #error: Error | null = null
   #ended = false
   #paused = false
@@ -111,6 +112,11 @@ export class StreamReader implements AsyncDisposable {
     this.#goOn()
   }
 
+  /** Told when the connection is lost: whoever asks the catalog for this stream may wait on a connection that is as dead. */
+  set onLost(callback: () => void) {
+    this.#onLost = callback
+  }
+
   confirm(lsn: bigint): void {
     if (lsn <= this.#confirmed) return
     this.#confirmed = lsn
@@ -154,6 +160,7 @@ export class StreamReader implements AsyncDisposable {
         error instanceof TailraceError ? error : translatePgError(error, `reading replication slot ${this.#options.slot}`, 'source')
     }
     this.#ended = true
+    if (this.#error !== null) this.#onLost?.()
     this.#signal()
   }
 

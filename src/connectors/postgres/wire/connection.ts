@@ -31,6 +31,7 @@ export class PgConnection implements Wire, AsyncDisposable {
   #socket: PgSocket | null = null
   #handler: MessageHandler | null = null
   readonly #waiting: (() => void)[] = []
+  #timer: NodeJS.Timeout | undefined
   #error: PgError | null = null
   #failure: TailraceError | null = null
   #transaction = 'I'
@@ -101,10 +102,16 @@ export class PgConnection implements Wire, AsyncDisposable {
     return CopyIn.start(this, sql)
   }
 
+  /**
+   * Milliseconds that a request may take before the connection is taken for lost; 0: any time. For sessions whose requests
+   * are short: a half-open connection would be waited for until the end of time.
+   */
+  patience = 0
+
   /** Sends a request and hands the answers to `handler`; resolves at ReadyForQuery, rejects with the first error. */
   async request(bytes: Buffer, handler: Pick<MessageHandler, 'message'>): Promise<void> {
     await this.idle()
-    return new Promise((resolve, reject) => {
+    return new Promise<void>((resolve, reject) => {
       this.start({
         message: (type, buffer, start, end) => handler.message(type, buffer, start, end),
         ready: (error) => (error === null ? resolve() : reject(error)),
@@ -112,6 +119,17 @@ export class PgConnection implements Wire, AsyncDisposable {
       })
       this.send(bytes)
     })
+  }
+
+  #watch(): NodeJS.Timeout | undefined {
+    if (this.patience === 0) return undefined
+    return setTimeout(() => {
+      // A stream is watched by who reads it.
+      if (this.#handler?.bulk !== undefined) return
+      this.destroy(
+        new TailraceError('UNREACHABLE', `PostgreSQL has not answered for ${this.patience / 1000} s: the connection is taken for lost`),
+      )
+    }, this.patience)
   }
 
   /** Resolves when no request is under way; then `start` must be called without awaiting anything between. */
@@ -125,6 +143,7 @@ export class PgConnection implements Wire, AsyncDisposable {
     if (this.#handler !== null) throw new TailraceError('BUG', 'a PostgreSQL connection was given a request while another was under way')
     this.#handler = handler
     this.#error = null
+    this.#timer = this.#watch()
   }
 
   /** Writes to the socket; false = the socket's buffer is full, see `drained`. */
@@ -318,6 +337,7 @@ export class PgConnection implements Wire, AsyncDisposable {
 
   /** The request is over: whoever waits may start the next one, after its handler was told. */
   #release(): MessageHandler | null {
+    clearTimeout(this.#timer)
     const handler = this.#handler
     this.#handler = null
     for (const resolve of this.#waiting.splice(0)) queueMicrotask(resolve)
