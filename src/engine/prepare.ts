@@ -1,6 +1,7 @@
 import type { TableId } from '../model/schema.ts'
 import { throwProblems } from '../sdk/config/problems.ts'
 import { TailraceError, type Problem } from '../sdk/errors.ts'
+import { tablePattern, unknownTable } from '../sdk/selection.ts'
 import type { Purpose, SourceTable } from '../sdk/source.ts'
 import { selfCopies, tablesBeside } from './beside.ts'
 import { parseCounters, zeroCounters } from './counters.ts'
@@ -27,7 +28,14 @@ export async function findTables(run: Run, signal: AbortSignal): Promise<void> {
     throw new TailraceError('CONFIG', 'there is no table to copy', {
       hint: 'the source has no table that this user can see, or --tables names none',
     })
+  checkMap(run)
   checkTargets(run.live)
+}
+
+/** CASE 40: a misspelt table in `--map` would be copied under its own name, in silence. */
+function checkMap(run: Run): void {
+  const schemas = [...run.tables.values()].map((table) => table.source.schema)
+  for (const pattern of run.options.map.keys()) if (!schemas.some(tablePattern(pattern))) throw unknownTable(pattern, schemas)
 }
 
 export function newTable(source: SourceTable, map: ReadonlyMap<string, string>): PipelineTable {

@@ -80,7 +80,7 @@ function prepareBarrier(run: Run, batch: StreamBatch, barrier: Barrier): StreamB
   }
   if (run.options.schemaChanges === 'ignore' && barrier.blind === true) {
     throw new TailraceError('SCHEMA_CHANGED', `${barrier.ambiguous}; with --schema-changes ignore its rows cannot be followed`, {
-      hint: `tailrace resnapshot ${run.identity.name} ${table.id}, or start again with --schema-changes evolve`,
+      hint: `tailrace resnapshot ${run.identity.name} --tables ${table.id}, or start again with --schema-changes evolve`,
       path: table.id,
     })
   }

@@ -46,7 +46,8 @@ function chooseTables(all: readonly TableSchema[], patterns: readonly string[]):
   return all.filter((schema) => chosen.has(schema))
 }
 
-function unknownTable(pattern: string, all: readonly TableSchema[]): TailraceError {
+/** For a name of a table that is none of these: the nearest right one. */
+export function unknownTable(pattern: string, all: readonly TableSchema[]): TailraceError {
   const guess = nearest(
     pattern,
     all.flatMap((schema) => [schema.id, schema.name]),

@@ -16,7 +16,8 @@ const KEEPALIVE = 0x6b
 const POSTGRES_EPOCH_MICROS = 946_684_800_000_000
 /** Idle positions are taken no more often than this (TRAPS 21). */
 const IDLE_MILLIS = 1000
-const STATUS_MILLIS = 1000
+/** Well below any sensible wal_sender_timeout, so that a busy moment of ours does not cost the connection. */
+const STATUS_MILLIS = 250
 
 export interface ReaderOptions {
   readonly system: string
