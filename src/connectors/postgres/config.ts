@@ -97,6 +97,12 @@ export const postgresConfig = z.strictObject({
 export type PostgresConfig = z.infer<typeof postgresConfig>
 
 export function postgresFromUri(uri: ConnectorUri): Record<string, unknown> {
+  // `postgres:/user:password@host/db` would be taken for a database of that name, and shown with its password.
+  if (uri.host === '' && uri.path.includes('@')) {
+    throw new TailraceError('USAGE', 'the PostgreSQL URI has an @ and no host before it', {
+      hint: 'postgres://user@host:5432/database, with two slashes; a database with an @ in its name goes into --source.database',
+    })
+  }
   const hosts = uri.host === '' ? [] : uri.host.split(',').map((part) => splitHost(part, uri.text))
   const ports = new Set(hosts.map((each) => each.port).filter((port) => port !== null))
   const config: Record<string, unknown> = {}
