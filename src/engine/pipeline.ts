@@ -243,7 +243,7 @@ async function finish(run: Run): Promise<Report> {
     })
   }
   const complete = run.live.every((table) => table.state === 'done')
-  run.doing = complete ? 'done' : run.options.mode.kind === 'copy' ? 'stopped' : 'stopped'
+  run.doing = complete ? 'done' : 'stopped'
   if (run.options.mode.kind === 'copy' && !complete) {
     run.note({
       severity: 'error',

@@ -29,8 +29,6 @@ export interface ReaderOptions {
   readonly clock: () => number
   /** So long without a byte while we read: the connection is lost. */
   readonly silenceMillis: number
-  /** Called then: the sessions beside this one are likely to be as dead, and their questions would wait for ever. */
-  readonly onSilence: (error: TailraceError) => void
 }
 
 /** Something that the stream cannot decide without asking the catalog: decoding waits until it is answered. */
@@ -177,7 +175,6 @@ export class StreamReader implements AsyncDisposable {
         { hint: 'the connection is taken for lost; --source.silence-timeout SECONDS waits longer' },
       )
       this.#end(error)
-      this.#options.onSilence(error)
       return this.#connection.destroy(error)
     }
     this.#sendStatus(silence > this.#options.silenceMillis / 2)

@@ -114,7 +114,6 @@ export async function startStream(parts: StreamParts, signal: AbortSignal): Prom
     maxBatch: request.maxBatch,
     clock: parts.clock,
     silenceMillis: parts.silenceMillis,
-    onSilence: (error: TailraceError) => sql.destroy(error),
   }
   const command = `START_REPLICATION SLOT ${quoteName(origin.slot)} LOGICAL ${formatLsn(from.lsn)} (proto_version '1', publication_names ${quoteText(quoteName(origin.publication))})`
   const deadline = parts.clock() + ACTIVE_WAIT_MILLIS
