@@ -1,6 +1,6 @@
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite'
 import type { Processes } from './lease.ts'
-import { openStateFile, translated } from './sqlite-file.ts'
+import { openStateFile, patiently } from './sqlite-file.ts'
 
 export type Cells = Record<string, string | number | null>
 
@@ -20,16 +20,16 @@ export class StateConnection {
   }
 
   all(sql: string, ...values: SQLInputValue[]): Cells[] {
-    return translated(this.#path, () => this.#statement(sql).all(...values)) as Cells[]
+    return patiently(this.#path, () => this.#statement(sql).all(...values)) as Cells[]
   }
 
   get(sql: string, ...values: SQLInputValue[]): Cells | undefined {
-    return translated(this.#path, () => this.#statement(sql).get(...values)) as Cells | undefined
+    return patiently(this.#path, () => this.#statement(sql).get(...values)) as Cells | undefined
   }
 
   /** Gives the number of changed rows. */
   run(sql: string, ...values: SQLInputValue[]): number {
-    return translated(this.#path, () => Number(this.#statement(sql).run(...values).changes))
+    return patiently(this.#path, () => Number(this.#statement(sql).run(...values).changes))
   }
 
   /** IMMEDIATE: a deferred transaction that turns to writing after another process wrote fails at once (TRAPS 60). */

@@ -60,6 +60,11 @@ export const STATE_SCHEMA: StateSchema = {
 
 /** How long a statement waits for another process's transaction; ours are single rows. */
 const BUSY_MILLISECONDS = 10_000
+/**
+ * SQLite's own wait soon looks only every 100 ms, and whoever commits without a pause holds the lock for all but moments: on a disk
+ * with slow syncs such a neighbour was never found at rest in 10 s. So it waits in short turns, each of which looks three times.
+ */
+const TURN_MILLISECONDS = 5
 /** Up to here every page is checked at the start; above, damage is found by the statement that meets it. */
 const CHECKED_BYTES = 64 * 1024 * 1024
 
@@ -76,10 +81,25 @@ export function openStateFile(path: string, schema: StateSchema = STATE_SCHEMA):
       // Kept in the file, but not in a copy that VACUUM made and a person put back.
       database.exec('PRAGMA journal_mode = WAL')
       migrate(database, file, schema)
+      database.exec(`PRAGMA busy_timeout = ${TURN_MILLISECONDS}`)
       return database
     } catch (error) {
       database.close()
       throw error
+    }
+  })
+}
+
+/** Runs one statement on an open state file; waits for other processes in short turns. */
+export function patiently<T>(file: string, statement: () => T): T {
+  const until = performance.now() + BUSY_MILLISECONDS
+  return translated(file, () => {
+    for (;;) {
+      try {
+        return statement()
+      } catch (error) {
+        if (!isBusy(error) || performance.now() > until) throw error
+      }
     }
   })
 }
@@ -209,6 +229,11 @@ function tooNew(file: string, version: number, known: number): TailraceError {
 
 /** Primary result codes of SQLite: https://www.sqlite.org/rescode.html */
 const SQLITE = { perm: 3, busy: 5, readonly: 8, ioerr: 10, corrupt: 11, full: 13, cantopen: 14, notadb: 26 } as const
+
+function isBusy(error: unknown): boolean {
+  const { errcode } = error as { errcode?: number }
+  return errcode !== undefined && (errcode & 0xff) === SQLITE.busy
+}
 
 function translate(file: string, error: unknown): unknown {
   if (error instanceof TailraceError) return error
