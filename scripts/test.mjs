@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { ensurePostgres, ROOT } from './bootstrap.mjs'
 
 const JOBS = 2
-const TEST_SECONDS = 120
+const TEST_SECONDS = 300
 const FILE_SECONDS = 900
 /** What a process may take to end after its file did. */
 const LEFTOVER_SECONDS = 5

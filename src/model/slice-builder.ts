@@ -50,10 +50,15 @@ export class SliceBuilder {
 
   /**
    * Hands out the first `rows` rows and keeps the others, which all belong to one transaction: the first of the next batch.
+   * Null when there is nothing to hand out.
    */
-  takeUpTo(rows: number, bytes: Buffer): Slice {
+  takeUpTo(rows: number, bytes: Buffer): Slice | null {
     const rest = this.rows - rows
     if (rest === 0) return this.take(bytes)
+    if (rows === 0) {
+      this.transactions.fill(0, 0, rest)
+      return null
+    }
     const { columns } = this
     const [first, last] = [rows, this.rows]
     const kept = {

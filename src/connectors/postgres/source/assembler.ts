@@ -142,7 +142,9 @@ export class Assembler {
   #takeCommitted(buffer: Buffer): StreamBatch {
     const slices: Slice[] = []
     for (const lane of this.#lanes.values()) {
-      if (lane.marked > 0) slices.push(lane.builder.takeUpTo(lane.marked, buffer))
+      if (lane.builder.rows === 0) continue
+      const slice = lane.builder.takeUpTo(lane.marked, buffer)
+      if (slice !== null) slices.push(slice)
       lane.marked = 0
     }
     return this.#finish(slices, this.#transactions, this.#mark)
