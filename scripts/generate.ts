@@ -1,6 +1,6 @@
 /**
  * Writes what is made from data: docs/errors.md from the error catalogue, docs/connectors/*.md from each connector's schema,
- * capabilities and type table. `--check` writes nothing and fails when a file is stale.
+ * capabilities and type table, test/README.md from the titles of the tests. `--check` writes nothing and fails when a file is stale.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -12,6 +12,7 @@ import { optionsOf, type OptionSpec } from '../src/sdk/config/option-spec.ts'
 import type { Connector } from '../src/sdk/connector.ts'
 import { ERRORS } from '../src/sdk/errors.ts'
 import type { TypeRule } from '../src/sdk/sql/type-table.ts'
+import { caseRows } from '../test/checks/case-table.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const NOTE = '<!-- Made by `npm run generate`; change the code, not this file. -->'
@@ -93,7 +94,19 @@ function pageName(connector: Connector): string {
   return (connector.schemes[0] ?? 'unknown').replace('/dev/', '')
 }
 
-const pages = new Map<string, string>([['docs/errors.md', errorsPage()]])
+function casesPage(): string {
+  const intro = `What is in here: \`cases/\` and \`pipeline/\` hold the cases and traps end to end, the first by the command and one server a
+test, the second by the library and every sink; \`crash/\` kills; \`checks/\` looks at the tree itself; \`kit/\` is what they stand on.
+
+A test of a case or a trap has its name in its title: \`CASE 6: …\`, \`TRAP 24: …\`. \`checks/cases.test.ts\` fails when one that must be
+there is not.`
+  return `${NOTE}\n\n# Tests\n\n${intro}\n\n${table(['', 'tests'], caseRows())}\n`
+}
+
+const pages = new Map<string, string>([
+  ['docs/errors.md', errorsPage()],
+  ['test/README.md', casesPage()],
+])
 for (const connector of await connectors.all()) pages.set(`docs/connectors/${pageName(connector)}.md`, connectorPage(connector))
 
 const stale = [...pages].filter(([path, text]) => !existsSync(join(ROOT, path)) || readFileSync(join(ROOT, path), 'utf8') !== text)

@@ -57,6 +57,7 @@ await pipeline.saveTable({
   target: { namespace: null, name: 'orders' },
   rule: 'chunk',
   counters: '{"read":2}',
+  terms: { where: 'total > 0', columns: null, excluded: ['note'], key: null, asked: 'in', strangers: 'none' },
 })
 const view = await pipeline.saveView({ view: '10:12:11' as View, viewEnd: '0/16B3700' as Position })
 await pipeline.saveChunks(id, [{ chunk: { id: 0, range: all, rows: 2, bytes: 100 }, view, done: true, rows: 2, bytes: 100 }])

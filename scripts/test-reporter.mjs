@@ -5,11 +5,14 @@ import { inspect } from 'node:util'
 
 /** So long may it take to close what a test used, and so long may a file pause between two tests. */
 const IDLE_SECONDS = 6
+/** Work on files ends by itself: a server's data folder takes its time to go on a busy machine. So long at most. */
+const FILES_SECONDS = 90
 
 /** Node's exit would wait for ever: its test runner only ends when the event loop is empty. */
 class LeftoverWatch {
   #open = 0
   #timer = null
+  #patience = FILES_SECONDS
 
   see({ type, data }) {
     // Nested tests end before the one that holds them; a cancelled one is told twice.
@@ -18,11 +21,18 @@ class LeftoverWatch {
     else if (type === 'test:complete') this.#open--
     else return
     clearTimeout(this.#timer)
-    if (this.#open <= 0) this.#timer = setTimeout(() => this.#end(), IDLE_SECONDS * 1000).unref()
+    this.#patience = FILES_SECONDS
+    if (this.#open <= 0) this.#later()
+  }
+
+  #later() {
+    this.#timer = setTimeout(() => this.#end(), IDLE_SECONDS * 1000).unref()
   }
 
   #end() {
     const held = process.getActiveResourcesInfo().filter((name) => name !== 'TTYWrap')
+    this.#patience -= IDLE_SECONDS
+    if (this.#patience > 0 && held.some((name) => name.startsWith('FSReq'))) return this.#later()
     process.stderr.write(`\nThe tests are over but something keeps the process alive: ${held.join(', ') || 'unknown'}\n`)
     process.exit(70)
   }

@@ -13,7 +13,7 @@
 export { duckdb, endpoint, memory, nullSink, postgres, sqlite, type EndpointInput, type TypedEndpoint } from './library/endpoints.ts'
 export { remove, reset, status, tables, type ManageOptions, type ManageResult, type PipelineTable } from './library/manage.ts'
 export { openSource, type OpenSourceOptions, type SourceReader, type StreamOptions } from './library/open-source.ts'
-export { plan, sync, type PlanOptions, type Surroundings, type SyncOptions } from './library/pipeline.ts'
+export { plan, sync, SyncError, type PlanOptions, type Surroundings, type SyncOptions } from './library/pipeline.ts'
 export type { PipelineSettings } from './library/settings.ts'
 export type { PipelineStatus } from './library/status.ts'
 export type { SourceTransaction } from './library/transactions.ts'

@@ -87,6 +87,16 @@ export interface TableColumn {
   readonly most?: number
 }
 
+/** The table's second column says where each goes: left out where all keep their names, which is the rule. */
+export function withTargets(
+  columns: readonly TableColumn[],
+  rows: readonly (readonly string[])[],
+): readonly [readonly TableColumn[], readonly (readonly string[])[]] {
+  if (rows.some(([source, target]) => source !== target)) return [columns, rows]
+  const without = <T>(cells: readonly T[]): readonly T[] => cells.filter((_, index) => index !== 1)
+  return [without(columns), rows.map(without)]
+}
+
 /** A plain table with two blanks between columns; no line ends in blanks. */
 export function formatTable(columns: readonly TableColumn[], rows: readonly (readonly string[])[]): readonly string[] {
   const cells = [columns.map((column) => column.title), ...rows].map((row) =>

@@ -1,9 +1,25 @@
 import { COMMAND_SPECS, type CommandSpec } from './commands.ts'
-import { COMMON_OPTIONS, OWN_OPTIONS } from './own-options.ts'
+import { COMMON_OPTIONS, OWN_OPTIONS, variableOf } from './own-options.ts'
 
 /** The page of one command, or of all. */
 export function helpText(command: CommandSpec | null): string {
   return command === null ? overview() : commandPage(command)
+}
+
+/** The same for programs. */
+export function helpData(command: CommandSpec | null): object {
+  if (command !== null) return { ...commandData(command), options: [...command.options, ...COMMON_OPTIONS].map(optionData) }
+  return { commands: [...COMMAND_SPECS.values()].map(commandData), options: COMMON_OPTIONS.map(optionData) }
+}
+
+function commandData({ name, usage, summary, examples }: CommandSpec): object {
+  return { name, usage, summary, examples }
+}
+
+function optionData(name: string): object {
+  const option = OWN_OPTIONS.get(name)!
+  const { form, placeholder, summary, standard } = option
+  return { name, form, placeholder, summary, default: standard === '' ? null : standard, variable: variableOf(option) }
 }
 
 function overview(): string {

@@ -1,8 +1,12 @@
+import { Console } from 'node:console'
+import { Writable } from 'node:stream'
 import { delay } from '../async/abort.ts'
 
 export interface OutputStream {
-  /** Never throws: a reader that has gone away is not our failure. */
+  /** Never throws; after a failure the rest is dropped. */
   write(text: string): void
+  /** Waits until everything has left. Null, or what went wrong; that the reader has gone away (`| head`) is not wrong. */
+  flushed(): Promise<Error | null>
   readonly isTTY: boolean
   readonly columns: number
   readonly rows: number
@@ -24,6 +28,8 @@ export interface Io {
   onExit(listener: () => void): Disposable
   /** Calls for what nobody caught: Node itself would print it with every secret that is in it. */
   onCrash(listener: (error: unknown) => void): Disposable
+  /** What other people's modules print by `console` comes here, line by line, until disposed: stdout is for the result alone. */
+  divertConsole(write: (text: string) => void): Disposable
   /** The work is over: the process is to end soon, whatever still keeps it alive. */
   finish(code: number): void
   /** Ends the process at once. */
@@ -51,6 +57,7 @@ export function processIo(): Io {
       return { [Symbol.dispose]: () => process.off('exit', listener) }
     },
     onCrash,
+    divertConsole,
     finish: (code) => void setTimeout(() => process.exit(code), LINGER_MS).unref(),
     exit: (code) => process.exit(code),
     setTitle: (title) => {
@@ -79,17 +86,43 @@ function onCrash(listener: (error: unknown) => void): Disposable {
   }
 }
 
+function divertConsole(write: (text: string) => void): Disposable {
+  const lines = new Writable({
+    decodeStrings: false,
+    write: (text: string, _encoding, done) => {
+      write(text)
+      done()
+    },
+  })
+  const kept = { ...console }
+  Object.assign(console, { ...new Console({ stdout: lines, stderr: lines, colorMode: false }) })
+  return { [Symbol.dispose]: () => void Object.assign(console, kept) }
+}
+
 type Stream = NodeJS.WriteStream | (NodeJS.WritableStream & { isTTY?: boolean; columns?: number; rows?: number })
 
+/** A pipe or terminal whose other end is gone (`tailrace status | head -1`): nobody reads any more; the work goes on. */
+const READER_GONE: ReadonlySet<unknown> = new Set(['EPIPE', 'EIO', 'ECONNRESET'])
+
 function streamOf(stream: Stream): OutputStream {
-  let closed = false
-  // EPIPE (`tailrace status | head -1`) and EIO (terminal gone): from then on nobody reads; the work goes on.
-  stream.on('error', () => {
-    closed = true
-  })
+  let failure: NodeJS.ErrnoException | null = null
+  const failed = (error: Error | null | undefined): void => {
+    failure ??= error ?? null
+  }
+  stream.on('error', failed)
   return {
     write: (text) => {
-      if (!closed) stream.write(text)
+      if (failure === null) stream.write(text, failed)
+    },
+    flushed: async () => {
+      if (failure === null)
+        await new Promise<void>((resolve) => {
+          stream.write('', (error) => {
+            failed(error)
+            resolve()
+          })
+        })
+      return READER_GONE.has(failure?.code) ? null : failure
     },
     get isTTY() {
       return stream.isTTY === true

@@ -7,7 +7,7 @@ import type { PipelineOptions } from '../engine/options.ts'
 import { COMMAND_SPECS } from './commands.ts'
 import { OWN_OPTIONS } from './own-options.ts'
 import { RESERVED_OPTIONS } from '../sdk/config/reserved.ts'
-import { fakeEngine, fakeReport } from './testing/fake-engine.ts'
+import { fakeEngine, fakePlan, fakeReport } from './testing/fake-engine.ts'
 import { run, TestIo } from './testing/test-io.ts'
 
 /** The pipeline that a command line asks for. */
@@ -358,6 +358,23 @@ test('help and version go to stdout and touch nothing', async () => {
   }
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
   for (const flag of ['--version', '-v', '-V']) assert.equal((await run(io, [flag])).out, `${version}\n`)
+  for (const args of [
+    ['--version', '--json'],
+    ['--json', '-v'],
+  ])
+    assert.deepEqual(JSON.parse((await run(io, args)).out), { ok: true, version })
+  const page = JSON.parse((await run(io, ['help', 'sync', '--json'])).out) as { ok: boolean; name: string; options: { name: string }[] }
+  assert.deepEqual([page.ok, page.name], [true, 'sync'])
+  for (const name of ['follow', 'state'])
+    assert.ok(
+      page.options.some((option) => option.name === name),
+      name,
+    )
+  const all = JSON.parse((await run(io, ['--help', '--json'])).out) as { commands: { name: string }[] }
+  assert.deepEqual(
+    all.commands.map((command) => command.name),
+    [...COMMAND_SPECS.keys()],
+  )
   const nothing = await run(io, [])
   assert.equal(nothing.code, 2)
   assert.equal(nothing.out, '')
@@ -398,6 +415,20 @@ test('a plan is text on stdout, or an object', async () => {
     assert.ok(text.out.includes(part), part)
   assert.equal(JSON.parse((await run(io, ['plan', 'toy://h', '/dev/well', '--json'])).out).ok, true)
   assert.ok(!existsSync(tmp.join('.tailrace')), 'a plan made a state')
+})
+
+test('a plan does not call unknown what is none', async () => {
+  await using tmp = await tempFolder()
+  const totalOf = async (...rows: readonly number[]): Promise<string> => {
+    const [table] = fakePlan('shop').tables
+    const engine = fakeEngine({ plan: async () => ({ ...fakePlan('shop'), tables: rows.map((each) => ({ ...table!, rows: each })) }) })
+    const { out } = await run(new TestIo(tmp.path), ['plan', 'toy://h', '/dev/well'], { engine })
+    return /^\d+ tables?, .*$/m.exec(out)?.[0] ?? assert.fail(out)
+  }
+  assert.equal(await totalOf(10, 0), '2 tables, about 10 rows, 4.00 kB')
+  assert.equal(await totalOf(-1), '1 table, rows unknown (never analysed), 2.00 kB')
+  assert.equal(await totalOf(1000, -1), '2 tables, about 1,000 rows, unknown in 1 table (never analysed), 4.00 kB')
+  assert.equal(await totalOf(1000, -1, -1), '3 tables, about 1,000 rows, unknown in 2 tables (never analysed), 6.00 kB')
 })
 
 test('a transform is loaded from a module, and told apart from what is none', async () => {

@@ -34,10 +34,22 @@ export async function main(args: readonly string[], io: Io = processIo(), parts:
   using _crash = io.onCrash(fail)
   // When nothing is left to wait for, Node ends in silence and with success, whatever we still wait for.
   using _end = io.onExit(() => fail(new TailraceError('ABORTED', 'the process ended before the work was done')))
-  const code = await run(args, { io, parts, references, glance, output })
+  using _console = io.divertConsole((text) => output.said(text))
+  const ended = await run(args, { io, parts, references, glance, output })
+  const lost = await io.stdout.flushed()
   told = true
+  const lostCode = lost === null ? 0 : output.failure(lostResult(lost))
+  // The code of a command that failed by itself tells more.
+  const code = ended === 0 ? lostCode : ended
   io.finish(code)
   return code
+}
+
+function lostResult(cause: Error): TailraceError {
+  return new TailraceError('ENVIRONMENT', `what the command gave could not be written to standard output: ${cause.message}`, {
+    hint: 'what it did is done all the same; tailrace status shows it',
+    cause,
+  })
 }
 
 interface Prepared {
@@ -50,8 +62,8 @@ interface Prepared {
 
 async function run(args: readonly string[], { io, parts, references, glance, output }: Prepared): Promise<number> {
   try {
-    if (glance.version) return await printVersion(io)
-    if (glance.help || args.length === 0) return await printHelp(io, glance.command, args.length > 0)
+    if (glance.version) return await printVersion(output)
+    if (glance.help || args.length === 0) return await printHelp({ io, output }, glance.command, args.length > 0)
     checkVariables(io.variables)
     // Here and not above: it brings the schema library, which --help does without.
     const { readCommandLine } = await import('./command-line.ts')
@@ -123,18 +135,18 @@ function keepSecretVariables(variables: Io['variables'], references: References)
   }
 }
 
-async function printVersion(io: Io): Promise<number> {
+async function printVersion(output: Output): Promise<number> {
   const { version } = await import('./version.ts')
-  io.stdout.write(`${version()}\n`)
+  output.result({ ok: true, version: version() }, version)
   return 0
 }
 
 /** Help that was asked for is the result; without any argument it is a usage error. */
-async function printHelp(io: Io, command: string | null, asked: boolean): Promise<number> {
-  const { helpText } = await import('./help.ts')
+async function printHelp({ io, output }: Pick<Prepared, 'io' | 'output'>, command: string | null, asked: boolean): Promise<number> {
+  const { helpData, helpText } = await import('./help.ts')
   const spec = command === null ? null : COMMAND_SPECS.get(command)
   if (spec === undefined) throw unknownCommand(command ?? '')
-  const stream = asked ? io.stdout : io.stderr
-  stream.write(helpText(spec))
+  if (asked) output.result({ ok: true, ...helpData(spec) }, () => helpText(spec))
+  else io.stderr.write(helpText(spec))
   return asked ? 0 : 2
 }

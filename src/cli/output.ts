@@ -38,6 +38,12 @@ export class Output {
     if (this.manner.logFormat === 'text') this.line(redact(text, this.#secrets))
   }
 
+  /** What a user's module printed: for people, or a line of the log where only JSON is wanted. */
+  said(text: string): void {
+    if (this.manner.logFormat === 'json') this.jsonLine({ level: 'info', message: text.replace(/\n$/, '') })
+    else this.line(redact(text.replace(/\n$/, ''), this.#secrets))
+  }
+
   /** A line for stderr that is redacted already. */
   line(text: string): void {
     if (this.#above !== null) this.#above(text)

@@ -1,7 +1,7 @@
 import type { Plan } from '../engine/options.ts'
 import { findState, openState } from '../library/environment.ts'
 import { environmentOf, exitCodeOf, placeOf, type CommandContext } from './context.ts'
-import { formatBytes, formatExact, formatTable } from './format.ts'
+import { formatBytes, formatExact, formatTable, withTargets } from './format.ts'
 import { listenForInterrupts } from './signals.ts'
 import { readPipeline } from './sync.ts'
 
@@ -29,14 +29,26 @@ export function planText(plan: Plan): string {
     `format     ${plan.format}`,
     '',
   ]
-  lines.push(...formatTable(TABLE_COLUMNS, plan.tables.map(tableRow)))
-  const rows = plan.tables.reduce((sum, table) => sum + Math.max(0, table.rows), 0)
-  const bytes = plan.tables.reduce((sum, table) => sum + Math.max(0, table.bytes), 0)
-  lines.push(`${plan.tables.length} table${plan.tables.length === 1 ? '' : 's'}, about ${formatExact(rows)} rows, ${formatBytes(bytes)}`)
+  lines.push(...formatTable(...withTargets(TABLE_COLUMNS, plan.tables.map(tableRow))))
+  lines.push(totalLine(plan.tables))
   for (const table of plan.tables) lines.push(...detailsOf(table))
   if (plan.upstream.length > 0) lines.push('', 'made upstream:', ...plan.upstream.map(({ what, drop }) => `  ${what}; dropped by: ${drop}`))
   if (plan.limits.length > 0) lines.push('', 'limits:', ...plan.limits.map((limit) => `  ${limit}`))
   return lines.join('\n')
+}
+
+/** Rows are estimates of the source; a PostgreSQL table that was never analysed has none. */
+function totalLine(tables: Plan['tables']): string {
+  const known = tables.filter((table) => table.rows >= 0)
+  const rows = `about ${formatExact(known.reduce((sum, table) => sum + table.rows, 0))} rows`
+  const unknown = `unknown in ${manyTables(tables.length - known.length)} (never analysed)`
+  const bytes = formatBytes(tables.reduce((sum, table) => sum + Math.max(0, table.bytes), 0))
+  const counted = tables.length === known.length ? rows : known.length === 0 ? 'rows unknown (never analysed)' : `${rows}, ${unknown}`
+  return `${manyTables(tables.length)}, ${counted}, ${bytes}`
+}
+
+function manyTables(count: number): string {
+  return `${count} table${count === 1 ? '' : 's'}`
 }
 
 const TABLE_COLUMNS = [

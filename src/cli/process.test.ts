@@ -91,6 +91,38 @@ test('a reader that goes away breaks nothing', async () => {
   assert.equal(text, 'Toy (source, sink)\ncode 0\ncode 0\ncode 0\n')
 })
 
+test('what a transform prints goes to stderr, without secrets, and leaves the one object on stdout alone', async () => {
+  await using tmp = await tempFolder()
+  for (const format of ['text', 'json']) {
+    const running = start('print', ['sync', 'toy://me:hunter2@h/b', '/dev/well', '--json', '--log-format', format], tmp.path)
+    assert.equal(await running.ended(), 0, running.output.err)
+    assert.equal((JSON.parse(running.output.out) as { ok: boolean }).ok, true)
+    assert.match(running.output.err, /seen \{ id: 1 \} [^h]/)
+    for (const part of ['two', 'lines', '│', 'and that']) assert.ok(running.output.err.includes(part), part)
+    assert.doesNotMatch(running.output.err, /hunter2/)
+    if (format === 'json') for (const line of running.output.err.trimEnd().split('\n')) JSON.parse(line)
+  }
+})
+
+test('a result that cannot be written is a failure', { skip: existsSync('/dev/full') ? false : 'there is no /dev/full' }, async () => {
+  await using tmp = await tempFolder()
+  for (const words of [
+    'sync toy://h /dev/well --json',
+    'connectors',
+    'sync --help',
+    '--version',
+    'sync toy://h /dev/well --folow --json',
+  ]) {
+    const script = '"$NODE" --disable-warning=ExperimentalWarning "$SCRIPT" none "$@" 2>&1 > /dev/full; echo "code $?"'
+    const text = execFileSync('bash', ['-c', script, 'bash', ...words.split(' ')], {
+      cwd: tmp.path,
+      env: { ...process.env, NODE: process.execPath, SCRIPT },
+    }).toString()
+    assert.match(text, /^error: what the command gave could not be written to standard output: .*no space left on device/m, words)
+    assert.match(text, words.includes('--folow') ? /code 2\n$/ : /code 3\n$/, words)
+  }
+})
+
 test('a pipe that closes in the middle of a run does not end it', async () => {
   await using tmp = await tempFolder()
   const running = start('chat', ['sync', 'toy://h', '/dev/well', '--follow', '--json'], tmp.path)

@@ -10,7 +10,7 @@ export async function resnapshotCommand(context: CommandContext): Promise<number
   await using _ = store
   const known = (await store.tables(name)).filter((table) => table.state !== 'removed')
   const named = context.options.list('tables').flatMap(splitList)
-  const tables = named.length === 0 ? known.map((table) => table.id) : idsOf(named, known)
+  const tables = named.length === 0 ? known.map((table) => table.id) : idsOf(name, named, known)
   if (tables.length === 0) throw usage(`${name} has no tables yet`, 'the first sync copies them')
   await store.request(name, { kind: 'resnapshot', tables })
   context.output.result(

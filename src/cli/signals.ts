@@ -16,7 +16,7 @@ export function listenForInterrupts(io: Io, note: (text: string) => void): Inter
       note('giving up…')
       return abort.abort(
         new TailraceError('ABORTED', 'the work was given up before it was done', {
-          hint: 'start it again: it continues from the last checkpoint',
+          hint: 'start it again: what is followed continues from its last checkpoint, a plain copy begins anew',
         }),
       )
     }

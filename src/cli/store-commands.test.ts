@@ -73,7 +73,7 @@ function table(namespace: string, name: string): TableRecord {
     relation: 1,
     dialect: 'toy',
   }
-  return { id: schema.id, state: 'streaming', schema, target: { namespace: null, name }, rule: null, counters: null }
+  return { id: schema.id, state: 'streaming', schema, target: { namespace: null, name }, rule: null, counters: null, terms: null }
 }
 
 test('status lists pipelines and shows one', async () => {

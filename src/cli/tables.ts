@@ -6,13 +6,13 @@ import { tableOf, type PipelineTable } from '../library/manage.ts'
 import { checkTableName } from '../library/settings.ts'
 import type { PipelineRecord, TableRecord } from '../state/store.ts'
 import { openPipeline, pipelineOperand, type CommandContext } from './context.ts'
-import { formatTable } from './format.ts'
+import { formatTable, withTargets, type TableColumn } from './format.ts'
 
 export async function tablesCommand(context: CommandContext): Promise<number> {
   const name = pipelineOperand(context)
   const [, action, ...words] = context.line.operands
   const named = words.flatMap(splitList)
-  checkAction(action, named)
+  checkAction(name, action, named)
   const { store, record } = await openPipeline(context, name)
   await using _ = store
   const tables = await store.tables(name)
@@ -23,7 +23,7 @@ export async function tablesCommand(context: CommandContext): Promise<number> {
   const request =
     action === 'add'
       ? ({ kind: 'add-tables', tables: addable(named) } as const)
-      : ({ kind: 'remove-tables', tables: idsOf(named, tables) } as const)
+      : ({ kind: 'remove-tables', tables: idsOf(name, named, tables) } as const)
   await store.request(name, request)
   context.output.result(
     { ok: true, pipeline: name, request, runner: record.alive },
@@ -36,13 +36,13 @@ export function whenDone(record: PipelineRecord): string {
   return record.alive ? `asked of the runner, process ${record.holder?.pid ?? '?'}` : 'no runner now; kept for the next one'
 }
 
-function checkAction(action: string | undefined, named: readonly string[]): void {
+function checkAction(pipeline: string, action: string | undefined, named: readonly string[]): void {
   if (action === undefined) return
   if (action !== 'add' && action !== 'remove') {
     const near = nearest(action, ['add', 'remove'])
     throw usage(`tables knows no ${quoteWord(action)}`, near === null ? 'it knows add and remove' : `did you mean \`${near}\`?`)
   }
-  if (named.length === 0) throw usage(`tables ${action} needs the name of a table`, `tailrace tables <pipeline> ${action} public.orders`)
+  if (named.length === 0) throw usage(`tables ${action} needs the name of a table`, `tailrace tables ${pipeline} ${action} public.orders`)
 }
 
 function addable(named: readonly string[]): readonly string[] {
@@ -51,7 +51,7 @@ function addable(named: readonly string[]): readonly string[] {
 }
 
 /** The pipeline's tables that the names mean; without a schema, a name must be the only one of its kind. */
-export function idsOf(named: readonly string[], tables: readonly TableRecord[]): readonly TableId[] {
+export function idsOf(pipeline: string, named: readonly string[], tables: readonly TableRecord[]): readonly TableId[] {
   return named.map((text) => {
     const name = parseTableName(text)
     const found = tables.filter(
@@ -72,10 +72,18 @@ export function idsOf(named: readonly string[], tables: readonly TableRecord[]):
       )
     throw usage(
       `the pipeline has no table ${quoteWord(text)}`,
-      near === null ? 'tailrace tables <pipeline> lists them' : `did you mean \`${near}\`?`,
+      near === null ? `tailrace tables ${pipeline} lists them` : `did you mean \`${near}\`?`,
     )
   })
 }
+
+const COLUMNS: readonly TableColumn[] = [
+  { title: 'table' },
+  { title: 'target' },
+  { title: 'state' },
+  { title: 'key', most: 40 },
+  { title: 'columns', align: 'right' },
+]
 
 function listText(tables: readonly PipelineTable[]): string {
   if (tables.length === 0) return 'no tables yet'
@@ -86,8 +94,5 @@ function listText(tables: readonly PipelineTable[]): string {
     key.join(', ') || 'none',
     String(columns.length),
   ])
-  return formatTable(
-    [{ title: 'table' }, { title: 'target' }, { title: 'state' }, { title: 'key', most: 40 }, { title: 'columns', align: 'right' }],
-    rows,
-  ).join('\n')
+  return formatTable(...withTargets(COLUMNS, rows)).join('\n')
 }

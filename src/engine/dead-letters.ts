@@ -1,7 +1,6 @@
-import { OldImage, Op, type Slice, type StreamBatch } from '../model/batch.ts'
-import { keyNames, type TableSchema } from '../model/schema.ts'
+import { OldImage, Op, type Slice } from '../model/batch.ts'
+import { keyNames, type TableId, type TableSchema } from '../model/schema.ts'
 import { oldTextAt, pickRows, textAt } from '../model/slice-builder.ts'
-import { sequenceAt } from '../model/row-view.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import type { DeadLetter } from '../state/store.ts'
 import { keyText } from './fence.ts'
@@ -63,8 +62,13 @@ export async function saveLetters(run: Run, letters: readonly Letter[]): Promise
   if (letters.length > 0) await run.state.saveDeadLetters(letters)
 }
 
+/** TRAPS 45: why a change that would be taken is a dead letter all the same. */
+export function followerError(table: TableId): TailraceError {
+  return new TailraceError('ROW_REJECTED', `an earlier change of the same row of ${table} is a dead letter`)
+}
+
 /** Takes out of a batch what belongs to quarantined rows and makes it dead letters. */
-export async function quarantineBatch(run: Run, slices: readonly Slice[], batch: StreamBatch): Promise<Slice[]> {
+export async function quarantineBatch(run: Run, slices: readonly Slice[]): Promise<Slice[]> {
   const letters: Letter[] = []
   const out = slices.map((slice) => {
     const kept: number[] = []
@@ -73,8 +77,8 @@ export async function quarantineBatch(run: Run, slices: readonly Slice[], batch:
         kept.push(row)
         continue
       }
-      const error = new TailraceError('ROW_REJECTED', `an earlier change of the same row of ${slice.schema.id} is a dead letter`)
-      letters.push(deadLetter(run, { slice, row }, sequenceAt(batch, slice, row, run.placeCarry), 'sink', error))
+      const place = run.sequences().get(slice.order[row]!) ?? ''
+      letters.push(deadLetter(run, { slice, row }, place, 'sink', followerError(slice.schema.id)))
       run.tally.await(slice.schema.id, { deadLettered: 1 })
     }
     return kept.length === slice.rows ? slice : pickRows(slice, kept)

@@ -18,7 +18,7 @@ export async function loadFences(run: Run): Promise<void> {
       const view = id === null ? undefined : views.get(id)
       if (view === undefined)
         throw new TailraceError('STATE_DAMAGED', `the ledger of ${table.id} names a view that the state store does not hold`, {
-          hint: `tailrace resnapshot reads the table again`,
+          hint: `tailrace resnapshot ${run.identity.name} --tables ${table.id} reads the table again`,
         })
       if (view.viewEnd !== null) ends.push(view.viewEnd)
       return { range: chunk.range, view: view.view }

@@ -1,18 +1,11 @@
 import type { Slice, StreamBatch } from '../model/batch.ts'
-import { sequenceAt } from '../model/row-view.ts'
 import { pickRows } from '../model/slice-builder.ts'
-import { asTailraceError, type TailraceError } from '../sdk/errors.ts'
+import { asTailraceError, TailraceError } from '../sdk/errors.ts'
 import type { LoadRequest } from '../sdk/sink.ts'
 import { countOps } from './counters.ts'
-import { deadLetter, keysOfRow, saveLetters } from './dead-letters.ts'
+import { deadLetter, followerError, keysOfRow, saveLetters } from './dead-letters.ts'
 import type { Run } from './run.ts'
-
-/** One row of a batch. */
-interface Place {
-  readonly slice: number
-  readonly row: number
-  readonly order: number
-}
+import { pickPlaces, placesOf, type Place } from './suspects.ts'
 
 export function isRowError(error: unknown): error is TailraceError {
   return asTailraceError(error).retry === 'row'
@@ -21,18 +14,19 @@ export function isRowError(error: unknown): error is TailraceError {
 /**
  * The sink refused a batch because of a row. Finds the first row that it refuses by writing prefixes that are rolled back
  * (a binary search: 14 writes for 10,000 rows), makes it and later changes of its key dead letters, and goes on until the
- * rest is taken. The batch must begin where the sink's last commit ended.
+ * rest is taken. A batch that is a part of a transaction cannot be repeated by itself: all of the transaction comes again.
  */
 export async function writeWithoutPoison(run: Run, batch: StreamBatch, first: TailraceError, signal: AbortSignal): Promise<void> {
   const { checkpoints } = run.sink
-  if (checkpoints === undefined || batch.position === null) throw first
+  if (checkpoints === undefined) throw first
+  if (batch.position === null || run.midTransaction) throw await narrow(run, batch, first)
   let rest = batch
   for (let error = first; ;) {
     await checkpoints.recover(signal)
-    const places = inOrder(rest)
-    const poison = places[await firstRefused(run, rest, places, signal)]
-    if (poison === undefined) throw error
-    rest = await withoutRow(run, rest, places, poison, error)
+    const places = placesOf(rest)
+    const refusal = await firstRefused(run, rest, places, signal)
+    if (refusal === null) throw error
+    rest = await withoutRow(run, rest, places, refusal)
     try {
       await run.sink.write(rest, signal)
       return
@@ -43,54 +37,73 @@ export async function writeWithoutPoison(run: Run, batch: StreamBatch, first: Ta
   }
 }
 
-function inOrder(batch: StreamBatch): Place[] {
-  const places = batch.slices.flatMap((slice, index) =>
-    Array.from({ length: slice.rows }, (_, row) => ({ slice: index, row, order: slice.order[row]! })),
-  )
-  return places.toSorted((a, b) => a.order - b.order)
+/** The parts in which a batch is to be written: one, unless its transaction is repeated to find a row that was refused. */
+export function partsOf(run: Run, batch: StreamBatch): readonly StreamBatch[] {
+  const { parts, poison } = run.suspects.cut(batch, run.sequences)
+  for (const place of poison) countLetter(run, batch.slices[place.slice]!, place.row)
+  return parts
 }
 
-/** Number of rows that the sink takes before the first that it refuses; past the end when it takes all of them. */
-async function firstRefused(run: Run, batch: StreamBatch, places: readonly Place[], signal: AbortSignal): Promise<number> {
+/** A part of a transaction was refused: a single row becomes a dead letter, several are suspected. What makes it come again. */
+async function narrow(run: Run, part: StreamBatch, error: TailraceError): Promise<TailraceError> {
+  const places = placesOf(part)
+  const [first] = places
+  // A commit is refused for the sake of the transaction, not of a row.
+  if (first === undefined) return error
+  const slice = part.slices[first.slice]!
+  const sequences = places.map((place) => run.sequences().get(place.order) ?? '')
+  if (places.length > 1) run.suspects.suspect(sequences)
+  else {
+    await saveLetters(run, [deadLetter(run, { slice, row: first.row }, sequences[0]!, 'sink', error)])
+    run.suspects.condemn(sequences[0]!)
+  }
+  const path = error.path ?? slice.schema.id
+  return new TailraceError('SINK_FAILED', `${error.message}; its transaction comes again, to find the row or to leave it out`, { path })
+}
+
+/** A row that was counted as written is a dead letter. */
+function countLetter(run: Run, slice: Slice, row: number): void {
+  const ops = countOps(pickRows(slice, [row]))
+  run.tally.await(slice.schema.id, { deadLettered: 1, written: -1, inserts: -ops.inserts, updates: -ops.updates, deletes: -ops.deletes })
+}
+
+interface Refusal {
+  readonly poison: Place
+  /** What the sink said where this row was the only bad one: that of the whole batch may count others, too. */
+  readonly error: TailraceError
+}
+
+/** The first row that the sink refuses; null when it takes all of them. */
+async function firstRefused(run: Run, batch: StreamBatch, places: readonly Place[], signal: AbortSignal): Promise<Refusal | null> {
   let taken = 0
   let refused = places.length + 1
+  let said: TailraceError | null = null
   while (refused - taken > 1) {
     const middle = Math.min(places.length, (taken + refused) >> 1)
-    const fits = await takes(run, prefix(batch, places.slice(0, middle)), signal)
-    if (fits) taken = middle
-    else refused = middle
-    if (fits && middle === places.length) break
+    const error = await refusalOf(run, pickPlaces(batch, places.slice(0, middle)), signal)
+    if (error === null) taken = middle
+    else [refused, said] = [middle, error]
+    if (error === null && middle === places.length) break
   }
-  return taken
+  const poison = places[taken]
+  return poison === undefined || said === null ? null : { poison, error: said }
 }
 
-async function takes(run: Run, batch: StreamBatch, signal: AbortSignal): Promise<boolean> {
+/** Why the sink does not take the rows; null when it does. Either way they are rolled back. */
+async function refusalOf(run: Run, batch: StreamBatch, signal: AbortSignal): Promise<TailraceError | null> {
   try {
     await run.sink.write({ ...batch, position: null }, signal)
-    return true
+    return null
   } catch (error) {
     if (!isRowError(error)) throw error
-    return false
+    return error
   } finally {
     await run.sink.checkpoints?.recover(signal)
   }
 }
 
-function prefix(batch: StreamBatch, places: readonly Place[]): StreamBatch {
-  const rows = batch.slices.map((): number[] => [])
-  for (const place of places) rows[place.slice]?.push(place.row)
-  const slices = batch.slices.map((slice, index) => pickRows(slice, rows[index] ?? [])).filter((slice) => slice.rows > 0)
-  return { ...batch, slices, rows: places.length }
-}
-
 /** The row, and every later change of its keys in the batch, become dead letters. */
-async function withoutRow(
-  run: Run,
-  batch: StreamBatch,
-  places: readonly Place[],
-  poison: Place,
-  error: TailraceError,
-): Promise<StreamBatch> {
+async function withoutRow(run: Run, batch: StreamBatch, places: readonly Place[], { poison, error }: Refusal): Promise<StreamBatch> {
   const table = batch.slices[poison.slice]?.schema.id
   const keep: Place[] = []
   const letters = []
@@ -105,12 +118,12 @@ async function withoutRow(
       keep.push(place)
       continue
     }
-    letters.push(deadLetter(run, { slice, row: place.row }, sequenceAt(batch, slice, place.row, null), 'sink', error))
-    const ops = countOps(pickRows(slice, [place.row]))
-    run.tally.await(slice.schema.id, { deadLettered: 1, written: -1, inserts: -ops.inserts, updates: -ops.updates, deletes: -ops.deletes })
+    const reason = follows ? followerError(slice.schema.id) : error
+    letters.push(deadLetter(run, { slice, row: place.row }, run.sequences().get(place.order) ?? '', 'sink', reason))
+    countLetter(run, slice, place.row)
   }
   await saveLetters(run, letters)
-  return prefix(batch, keep)
+  return pickPlaces(batch, keep)
 }
 
 export interface Isolated {

@@ -42,10 +42,14 @@ async function dropBothSides(request: ManageRequest, memory: Memory): Promise<st
 export async function resetPipeline(request: ManageRequest): Promise<readonly string[]> {
   await using state = await leaseOf(request)
   const dropped = await dropBothSides(request, state.memory)
-  const tables = await state.tables()
+  const tables = await Promise.all((await state.tables()).map(async (table) => ({ table, ledger: await state.chunks(table.id) })))
   await state.reset()
   // The tables stay known: what their targets hold is ours, and the next run empties it without being asked.
-  for (const table of tables) await state.saveTable({ ...table, state: 'pending', rule: null, counters: null })
+  for (const { table, ledger } of tables) {
+    await state.saveTable({ ...table, state: table.state === 'removed' ? 'removed' : 'pending', rule: null, counters: null })
+    // Rows of somebody else are never emptied out: whether ours are among them must stay known, too.
+    if (table.terms?.strangers === 'kept') await state.saveChunks(table.id, ledger)
+  }
   return [...dropped, `saved position, tables and ledger of ${request.name}`]
 }
 

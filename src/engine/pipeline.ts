@@ -1,21 +1,23 @@
 import { delay } from '../async/abort.ts'
 import { problemsOf } from '../sdk/config/problems.ts'
 import { asTailraceError, TailraceError } from '../sdk/errors.ts'
-import type { TableId } from '../model/schema.ts'
 import { loadQuarantine } from './dead-letters.ts'
-import { checkBoth, findTables, newTable, prepareTargets } from './prepare.ts'
+import { knownTables } from './choose.ts'
+import { takeAsked } from './control.ts'
+import { obey, removeKept } from './obey.ts'
+import { readAgain } from './again.ts'
+import { checkBoth, findTables, prepareTargets } from './prepare.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import { pipelineIdentity } from './name.ts'
 import { transition } from './machine.ts'
 import type { Environment, PipelineOptions } from './options.ts'
 import type { Report } from './report.ts'
 import { Run } from './run.ts'
-import { sinkTable } from './tables.ts'
 import { adoptShapes } from './shapes.ts'
 import { runSnapshot } from './snapshot-phase.ts'
 import { recover, retrying } from './retry.ts'
 import { runStream, type StreamEnd } from './stream-phase.ts'
-import { renamedAs } from './stream-step.ts'
+import { namedPosition } from './until.ts'
 import { seal } from './fences.ts'
 import type { PipelineIdentity, PipelineState } from '../state/store.ts'
 
@@ -60,13 +62,19 @@ async function runLeased(options: PipelineOptions, environment: Environment, ide
 async function work(run: Run, state: PipelineState): Promise<void> {
   const signal = run.environment.abort
   run.doing = 'starting'
+  await namedPosition(run.source, run.options.mode, signal)
+  refusePlainCopy(run)
+  const asked = await takeAsked(run)
+  if (asked !== null) await removeKept(run, asked)
   await findTables(run, signal)
   await loadQuarantine(run)
   await checkBoth(run, signal)
   await takeOver(run, signal)
   await adoptShapes(run)
   await prepareTargets(run, signal)
+  if (asked !== null) await obey(run, { ...asked, remove: [] }, signal)
   if (run.options.mode.kind === 'copy') return copyOnce(run, signal)
+  followCopied(run)
   for (;;) {
     await retrying(run, signal, () => copyPending(run, signal))
     if (run.environment.drain.aborted) return
@@ -74,6 +82,26 @@ async function work(run: Run, state: PipelineState): Promise<void> {
     await recover(run, signal)
     if (end.kind === 'done' || end.kind === 'drained') return refreshSequences(run, signal)
     if (!(await turn(run, state, end, signal))) return
+  }
+}
+
+/** What is kept upstream would go on retaining the log for a copy that nobody brings up to date by it. */
+function refusePlainCopy({ options, checkpointer, identity }: Run): void {
+  if (options.mode.kind !== 'copy' || checkpointer.position === null) return
+  throw new TailraceError('USAGE', `pipeline ${identity.name} follows the changes of its source, and is asked for a plain copy now`, {
+    hint: `--follow or --until caught-up goes on with it; another --name makes a copy of its own; tailrace remove ${identity.name} ends it`,
+    path: 'follow',
+  })
+}
+
+/** A plain copy is of no place in the log: to be followed, its tables are read again with the view that the stream starts from. */
+function followCopied(run: Run): void {
+  const copied = run.live.filter((table) => table.state === 'done')
+  for (const table of copied) {
+    table.state = transition(table.state, 'read-again')
+    if (run.options.snapshot === 'never') continue
+    const message = `${table.id} is read from the start: it was copied without following`
+    run.note({ severity: 'warning', code: 'CONFIG', message, path: table.id })
   }
 }
 
@@ -85,7 +113,8 @@ async function refreshSequences(run: Run, signal: AbortSignal): Promise<void> {
   const tables = run.live.filter((table) => table.state === 'streaming' && table.source.schema.sequences.length > 0)
   if (run.sink.seal === undefined || tables.length === 0) return
   try {
-    const found = new Map((await run.source.discover(run.options.selection, signal)).map((table) => [table.id, table.schema.sequences]))
+    const known = await knownTables(run.source, await run.state.tables(), signal)
+    const found = new Map(known.map((table) => [table.id, table.schema.sequences]))
     for (const table of tables) table.source = { ...table.source, schema: { ...table.source.schema, sequences: found.get(table.id) ?? [] } }
     await seal(run, tables, signal)
   } catch (error) {
@@ -164,22 +193,28 @@ async function turn(
     case 'pause':
       return waitForResume(run, state, signal)
     case 'read-again':
-      run.environment.logger.info(`${end.tables.map((table) => table.id).join(', ')} is read again: ${end.reason}`)
-      await readAgain(
-        run,
-        end.tables.map((table) => table.id),
-        signal,
-      )
+      await retrying(run, signal, () => readAsNeeded(run, end, signal))
       return true
-    case 'resnapshot':
-      await readAgain(run, end.ids, signal)
-      return true
-    case 'tables-changed':
-      await changeTables(run, end.add, end.remove, signal)
+    case 'asked':
+      await retrying(run, signal, () => obey(run, end.asked, signal))
       return true
     default:
       return end satisfies never
   }
+}
+
+async function readAsNeeded(run: Run, { tables, reason }: Extract<StreamEnd, { kind: 'read-again' }>, signal: AbortSignal): Promise<void> {
+  const ids = tables.map((table) => table.id)
+  if (run.options.snapshot === 'never')
+    throw new TailraceError(
+      'SCHEMA_CHANGED',
+      `${ids.join(', ')} would have to be read again (${reason}), and --snapshot never forbids it`,
+      {
+        hint: 'start again with --snapshot initial to read it whole, or with --schema-changes ignore',
+      },
+    )
+  run.environment.logger.info(`${ids.join(', ')} is read again: ${reason}`)
+  await readAgain(run, ids, reason, signal)
 }
 
 async function waitForResume(run: Run, state: PipelineState, signal: AbortSignal): Promise<boolean> {
@@ -189,46 +224,6 @@ async function waitForResume(run: Run, state: PipelineState, signal: AbortSignal
   while (!either.aborted && (await state.desired()) === 'paused') await delay(PAUSE_LOOK_MILLIS, either)
   run.doing = null
   return !either.aborted
-}
-
-async function readAgain(run: Run, ids: readonly TableId[], signal: AbortSignal): Promise<void> {
-  const found = await run.source.discover(run.options.selection, signal)
-  for (const id of ids) {
-    const table = run.tables.get(id)
-    if (table === undefined || table.state === 'removed') continue
-    // Who has the name now comes first: an online migration swaps tables by renaming them (TRAPS 48).
-    const now = found.find((each) => each.id === id) ?? found.find((each) => each.schema.relation === table.source.schema.relation)
-    if (now === undefined)
-      throw new TailraceError('SCHEMA_CHANGED', `${id} is to be read again but is not in the source any more`, {
-        hint: `tailrace tables ${run.identity.name} remove ${id}`,
-        path: id,
-      })
-    const schema = { ...now.schema, id }
-    const before = { id, schema: renamedAs(table.source.schema, schema), target: table.target }
-    table.source = { ...now, id, schema }
-    // Emptied first: values that a new type would not take are to be read again anyway.
-    await run.sink.clear(before, signal)
-    await run.sink.applySchema(sinkTable(table), before, signal)
-    table.state = transition(table.state, 'read-again')
-    await run.saveTable(table)
-  }
-}
-
-async function changeTables(run: Run, add: readonly string[], remove: readonly TableId[], signal: AbortSignal): Promise<void> {
-  for (const id of remove) {
-    const table = run.tables.get(id)
-    if (table === undefined) continue
-    table.state = transition(table.state, 'remove')
-    await run.saveTable(table)
-  }
-  if (add.length === 0) return
-  const selection = { ...run.options.selection, tables: add }
-  for (const source of await run.source.discover(selection, signal)) {
-    const known = run.tables.get(source.id)
-    if (known !== undefined && known.state !== 'removed') continue
-    run.tables.set(source.id, newTable(source, run.options.map))
-  }
-  await prepareTargets(run, signal)
 }
 
 /** Final checkpoint; rows must add up, or the run was not good (Invariant 6). */

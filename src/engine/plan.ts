@@ -2,15 +2,18 @@ import { formatType } from '../model/logical-type.ts'
 import { keyNames } from '../model/schema.ts'
 import type { Problem } from '../sdk/errors.ts'
 import type { Memory } from '../sdk/connector.ts'
-import type { Sink } from '../sdk/sink.ts'
-import type { Purpose, Source, SourceTable } from '../sdk/source.ts'
+import type { Sink, SinkTable } from '../sdk/sink.ts'
+import type { Purpose, Source } from '../sdk/source.ts'
 import { selfCopies, tablesBeside } from './beside.ts'
+import { emptyTables, knownTables, plannedTables, type PlannedTable } from './choose.ts'
 import { pipelineIdentity } from './name.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import type { Environment, PipelineOptions, Plan } from './options.ts'
+import { targetsInTheWay } from './prepare.ts'
 import { capabilitiesOf, guaranteeOf } from './run.ts'
 import { chooseFormat } from './snapshot-phase.ts'
-import { targetLabel, targetOf } from './tables.ts'
+import { targetLabel } from './tables.ts'
+import { namedPosition } from './until.ts'
 
 type TablePlan = Plan['tables'][number]
 
@@ -32,10 +35,13 @@ export async function planPipeline(options: PipelineOptions, environment: Enviro
   await using source = await openSource(options.source, connectorContext(lent, 'source'))
   await using sink = await openSink(options.sink, connectorContext(lent, 'sink'))
   const signal = environment.abort
-  const tables = await source.discover(options.selection, signal)
+  await namedPosition(source, options.mode, signal)
+  const records = await environment.store.tables(identity.name)
+  const all = await knownTables(source, records, signal)
+  const tables = plannedTables(all, options)
   const capabilities = capabilitiesOf(options)
   const known = await environment.store.find(identity.name)
-  const problems = await allProblems(options, source, sink, tables, known !== null, signal)
+  const problems = [...emptyTables(all, options.selection), ...(await allProblems(options, source, sink, tables, known !== null, signal))]
   const ok = !problems.some((problem) => problem.severity === 'error')
   return {
     ok,
@@ -56,56 +62,59 @@ async function allProblems(
   options: PipelineOptions,
   source: Source,
   sink: Sink,
-  tables: readonly SourceTable[],
+  tables: readonly PlannedTable[],
   known: boolean,
   signal: AbortSignal,
 ): Promise<Problem[]> {
   const purpose: Purpose = options.mode.kind === 'copy' ? 'copy' : options.snapshot === 'never' ? 'stream' : 'follow'
-  const sinkTables = tables.map((table) => ({ id: table.id, schema: table.schema, target: targetOf(table.schema, options.map) }))
+  const sinkTables = tables.map(plannedTarget)
   const beside = tablesBeside(options, sinkTables)
   const problems = [
-    ...(await source.check(tables, purpose, signal, beside)),
+    ...(await source.check(
+      tables.map((table) => table.source),
+      purpose,
+      signal,
+      beside,
+    )),
     ...(await sink.check(sinkTables, signal)),
     ...selfCopies(sinkTables, beside),
   ]
   if (known || options.ifExists !== 'stop') return problems
-  for (const table of sinkTables) {
-    if ((await sink.inspect(table, signal)) !== 'filled') continue
-    problems.push({
-      severity: 'error',
-      code: 'TARGET_NOT_EMPTY',
-      message: `the target table ${targetLabel(table.target)} holds rows already`,
-      hint: '--if-exists truncate, replace or append',
-      path: table.id,
-    })
-  }
-  return problems
+  const filled: SinkTable[] = []
+  for (const table of sinkTables) if ((await sink.inspect(table, signal)) === 'filled') filled.push(table)
+  return [...problems, ...targetsInTheWay(options.ifExists, filled)]
 }
 
 async function planTables(
   options: PipelineOptions,
   source: Source,
   sink: Sink,
-  tables: readonly SourceTable[],
+  tables: readonly PlannedTable[],
   ok: boolean,
   signal: AbortSignal,
 ): Promise<TablePlan[]> {
   if (!ok || options.snapshot === 'never' || source.openSnapshot === undefined || tables.length === 0)
     return tables.map((table) =>
-      describe(options, sink, table, { chunks: 0, rule: 'table', reason: ok ? 'no snapshot' : 'not planned: see the problems' }),
+      describe(sink, table, { chunks: 0, rule: 'table', reason: ok ? 'no snapshot' : 'not planned: see the problems' }),
     )
-  await using snapshot = await source.openSnapshot({ tables, mode: 'bounded', workers: 1 }, signal)
+  await using snapshot = await source.openSnapshot({ tables: tables.map((table) => table.source), mode: 'bounded', workers: 1 }, signal)
+  const byId = new Map(tables.map((table) => [table.source.id, table]))
   const plans: TablePlan[] = []
-  for (const table of snapshot.tables()) {
-    const { chunks, rule, reason } = await snapshot.plan(table, signal)
-    plans.push(describe(options, sink, table, { chunks: chunks.length, rule, reason }))
+  for (const fresh of snapshot.tables()) {
+    const { chunks, rule, reason } = await snapshot.plan(fresh, signal)
+    const table = byId.get(fresh.id)
+    if (table !== undefined) plans.push(describe(sink, { ...table, source: fresh }, { chunks: chunks.length, rule, reason }))
   }
   return plans
 }
 
-function describe(options: PipelineOptions, sink: Sink, table: SourceTable, cut: Pick<TablePlan, 'chunks' | 'rule' | 'reason'>): TablePlan {
-  const { schema } = table
-  const target = { id: table.id, schema, target: targetOf(schema, options.map) }
+function plannedTarget({ source, target }: PlannedTable): SinkTable {
+  return { id: source.id, schema: source.schema, target }
+}
+
+function describe(sink: Sink, table: PlannedTable, cut: Pick<TablePlan, 'chunks' | 'rule' | 'reason'>): TablePlan {
+  const { schema } = table.source
+  const again = table.reasons.length === 0 ? [] : [`read from the start: ${table.reasons.join('; ')}`]
   const computed =
     schema.computed?.map((column) => `generated column ${column.name} is not copied: a PostgreSQL target computes it, others go without`) ??
     []
@@ -113,14 +122,14 @@ function describe(options: PipelineOptions, sink: Sink, table: SourceTable, cut:
     .filter((column) => column.type.kind === 'other')
     .map((column) => `column ${column.name} of type ${column.sourceType} travels as text (${formatType(column.type)})`)
   return {
-    source: table.id,
-    sink: targetLabel(target.target),
+    source: table.source.id,
+    sink: targetLabel(table.target),
     rows: schema.estimate.rows,
     bytes: schema.estimate.bytes,
     ...cut,
     key: keyNames(schema),
-    ddl: sink.describeSchema?.(target) ?? [],
-    notes: [...unknown, ...computed],
+    ddl: sink.describeSchema?.(plannedTarget(table)) ?? [],
+    notes: [...again, ...(sink.describeTypes?.(plannedTarget(table)) ?? []), ...unknown, ...computed],
   }
 }
 

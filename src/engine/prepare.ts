@@ -1,92 +1,163 @@
 import type { TableId } from '../model/schema.ts'
 import { throwProblems } from '../sdk/config/problems.ts'
 import { TailraceError, type Problem } from '../sdk/errors.ts'
-import { tablePattern, unknownTable } from '../sdk/selection.ts'
-import type { Purpose, SourceTable } from '../sdk/source.ts'
+import { named, takeTable, termsOf } from '../sdk/selection.ts'
+import type { IfExists, Sink, SinkTable } from '../sdk/sink.ts'
+import type { Purpose } from '../sdk/source.ts'
+import type { KeptTerms, TableRecord } from '../state/store.ts'
+import { keepsStrangers, leaveOut, startOver } from './again.ts'
 import { selfCopies, tablesBeside } from './beside.ts'
+import { chosenTables, emptyTables, keptOn, knownTables, wantedOf, type KnownTable, type Wanted } from './choose.ts'
 import { parseCounters, zeroCounters } from './counters.ts'
 import { transition } from './machine.ts'
 import type { Run } from './run.ts'
-import { checkTargets, restoreTable, sinkTable, targetLabel, targetOf, type PipelineTable } from './tables.ts'
+import { checkTargets, droppedProblem, sinkTable, targetLabel, targetOf, type PipelineTable } from './tables.ts'
 
 /** Finds the tables: those that an earlier run knew in the shape in which their rows will come, and new ones. */
 export async function findTables(run: Run, signal: AbortSignal): Promise<void> {
-  const found = await run.source.discover(run.options.selection, signal)
-  const byId = new Map(found.map((table) => [table.id, table]))
-  const byRelation = new Map(found.map((table) => [table.schema.relation, table]))
-  for (const record of await run.state.tables()) {
-    const now = byId.get(record.id) ?? byRelation.get(record.schema.relation)
-    if (record.state === 'removed' && !byId.has(record.id)) continue
-    const table = restoreTable(record, now)
-    run.tally.load(record.id, parseCounters(record.counters))
-    run.tables.set(record.id, table)
-    if (now !== undefined && record.state !== 'removed') byId.delete(now.id)
-    else await forget(run, table, now)
+  const { selection } = run.options
+  const known = await knownTables(run.source, await run.state.tables(), signal)
+  const chosen = chosenTables(known, selection)
+  for (const problem of emptyTables(known, selection)) run.note(problem)
+  checkMap(run, known)
+  for (const table of known) {
+    if (table.record !== null) recall(run, table, table.record, chosen.has(table))
+    else if (chosen.has(table)) run.tables.set(table.id, newTable(run, table, null))
   }
-  for (const source of byId.values()) run.tables.set(source.id, newTable(source, run.options.map))
   if (run.live.length === 0)
     throw new TailraceError('CONFIG', 'there is no table to copy', {
       hint: 'the source has no table that this user can see, or --tables names none',
     })
-  checkMap(run)
-  checkTargets(run.live)
+  checkTargets(run.live.map((table) => ({ ...table, ...run.wanted.get(table.id) })))
 }
 
 /** CASE 40: a misspelt table in `--map` would be copied under its own name, in silence. */
-function checkMap(run: Run): void {
-  const schemas = [...run.tables.values()].map((table) => table.source.schema)
-  for (const pattern of run.options.map.keys()) if (!schemas.some(tablePattern(pattern))) throw unknownTable(pattern, schemas)
+function checkMap(run: Run, known: readonly KnownTable[]): void {
+  for (const pattern of run.options.map.keys()) named(pattern, known)
 }
 
-export function newTable(source: SourceTable, map: ReadonlyMap<string, string>): PipelineTable {
+export function newTable(run: Run, known: KnownTable, asked: KeptTerms['asked']): PipelineTable {
+  const terms = termsOf(known.names, run.options.selection)
   return {
-    id: source.id,
-    source,
-    target: targetOf(source.schema, map),
+    id: known.id,
+    source: takeTable(known.schema, terms),
+    target: targetOf(known, run.options.map),
     state: 'pending',
     rule: null,
     chunks: 0,
     chunksDone: 0,
     ours: false,
+    terms: { ...terms, asked, strangers: 'none' },
+    gone: false,
   }
 }
 
-/** A table that is gone from the source or from the selection is not followed any more; the target keeps what it has. */
-async function forget(run: Run, table: PipelineTable, now: SourceTable | undefined): Promise<void> {
-  if (table.state === 'removed' && now !== undefined) {
-    run.tables.delete(table.id)
-    return
+/** A table that an earlier run knew: it goes on, on other terms where they have changed, or it is left out. */
+function recall(run: Run, known: KnownTable, record: TableRecord, chosen: boolean): void {
+  const table = restoreTable(run, known, record)
+  const out = table.terms.asked === 'out'
+  if (out && chosen)
+    run.note({
+      severity: 'warning',
+      code: 'CONFIG',
+      message: `${table.id} stays left out, as it was asked`,
+      hint: `tailrace tables ${run.identity.name} add ${table.id}`,
+      path: table.id,
+    })
+  if (record.state === 'removed' && (out || !chosen || known.gone)) return
+  run.tables.set(table.id, table)
+  run.tally.load(table.id, parseCounters(record.counters))
+  if (out || !chosen) return leaveOut(run, table, deselected(table))
+  if (known.gone) return recallGone(run, table)
+  const wanted = wantedOf(known, record, run.options)
+  if (wanted !== null) want(run, table, wanted)
+}
+
+export function restoreTable(run: Run, known: KnownTable, record: TableRecord): PipelineTable {
+  const { id, target, state, rule } = record
+  return {
+    id,
+    target,
+    state,
+    rule,
+    chunks: 0,
+    chunksDone: 0,
+    ours: true,
+    gone: known.gone,
+    ...keptOn(known, record, run.options.selection),
   }
-  run.note({
-    severity: 'warning',
-    code: 'SCHEMA_CHANGED',
-    message: `${table.id} is no longer in the source or the selection: it is not followed any more, the target keeps its rows`,
-    path: table.id,
-  })
-  table.state = transition(table.state, 'remove')
-  await run.saveTable(table)
+}
+
+function deselected({ id }: PipelineTable): Problem {
+  const message = `${id} is no longer selected: it is not followed any more, the target keeps its rows`
+  return { severity: 'warning', code: 'SCHEMA_CHANGED', message, path: id }
+}
+
+/** What the log still holds of a table that was dropped is followed; one that is not wholly copied never will be (CASE 31). */
+function recallGone(run: Run, table: PipelineTable): void {
+  const { mode, schemaChanges } = run.options
+  const dropped = droppedProblem(run.identity.name, table.id)
+  if (mode.kind !== 'copy' && (table.state === 'streaming' || table.state === 'converging')) return
+  if (schemaChanges !== 'stop') return leaveOut(run, table, dropped)
+  const { message, hint = '' } = dropped
+  throw new TailraceError('SCHEMA_CHANGED', `${message}, and --schema-changes is stop`, { hint, path: table.id })
+}
+
+/** Changed terms are obeyed by reading the table again, or refused in words: never ignored. */
+export function want(run: Run, table: PipelineTable, wanted: Wanted): void {
+  const { name } = run.identity
+  const changes = wanted.reasons.join('; ')
+  const again = !wanted.moved && wanted.reasons.length > 0 && table.state !== 'pending'
+  const refused =
+    again && table.state !== 'removed' && run.options.snapshot === 'never'
+      ? 'it is followed without a snapshot, so that what is there cannot be read again'
+      : again && run.options.mode.kind !== 'copy' && keepsStrangers(run, table)
+        ? `its target also holds rows of somebody else (--if-exists append), which would go`
+        : null
+  if (refused !== null)
+    throw new TailraceError('USAGE', `pipeline ${name}: of ${table.id}, ${changes}; ${refused}`, {
+      hint: 'give the earlier options again, or choose another --name and another target',
+      path: table.id,
+    })
+  run.wanted.set(table.id, wanted)
+  if (table.state === 'removed') table.state = transition(table.state, 'read-again')
+  if (wanted.reasons.length === 0) return
+  const message = `${table.id} is read from the start: ${changes}`
+  run.environment.logger.info(message)
+  run.note({ severity: 'warning', code: 'CONFIG', message, path: table.id })
 }
 
 /** Both sides' problems at once; warnings go to the report. */
 export async function checkBoth(run: Run, signal: AbortSignal): Promise<void> {
-  const purpose: Purpose = run.options.mode.kind === 'copy' ? 'copy' : run.options.snapshot === 'never' ? 'stream' : 'follow'
-  const tables = run.live
-  const sourceTables = tables.map((table) => table.source)
-  const sinkTables = tables.map(sinkTable)
-  const beside = tablesBeside(run.options, sinkTables)
-  const problems = [
-    ...(await run.source.check(sourceTables, purpose, signal, beside)),
-    ...(await run.sink.check(sinkTables, signal)),
-    ...selfCopies(sinkTables, beside),
-    ...keylessProblems(run),
-  ]
+  const problems = await findProblems(run, run.live, signal)
   for (const problem of problems) run.note(problem)
   throwProblems(problems.filter((problem) => problem.severity === 'error'))
 }
 
-function keylessProblems(run: Run): Problem[] {
+/** The same for tables that are to join the others. */
+export async function checkTables(run: Run, joining: readonly PipelineTable[], signal: AbortSignal): Promise<void> {
+  const problems = await findProblems(run, joining, signal)
+  throwProblems(problems.filter((problem) => problem.severity === 'error'))
+  for (const problem of problems) run.note(problem)
+}
+
+async function findProblems(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<Problem[]> {
+  const purpose: Purpose = run.options.mode.kind === 'copy' ? 'copy' : run.options.snapshot === 'never' ? 'stream' : 'follow'
+  const asked = (table: PipelineTable): PipelineTable => ({ ...table, ...run.wanted.get(table.id) })
+  const sourceTables = tables.filter((table) => !table.gone).map((table) => asked(table).source)
+  const sinkTables = tables.map(asked).map(sinkTable)
+  const beside = tablesBeside(run.options, [...new Set([...run.live, ...tables])].map(asked).map(sinkTable))
+  return [
+    ...(await run.source.check(sourceTables, purpose, signal, beside)),
+    ...(await run.sink.check(sinkTables, signal)),
+    ...selfCopies(sinkTables, beside),
+    ...keylessProblems(run, tables),
+  ]
+}
+
+function keylessProblems(run: Run, tables: readonly PipelineTable[]): Problem[] {
   if (run.options.mode.kind === 'copy' || run.capabilities.commit === 'transactional') return []
-  return run.live
+  return tables
     .filter((table) => table.source.schema.key.length === 0)
     .map((table) => ({
       severity: 'warning' as const,
@@ -96,32 +167,67 @@ function keylessProblems(run: Run): Problem[] {
     }))
 }
 
+/** Targets that hold rows of somebody else, where these are neither to go nor to be added to. */
+export function targetsInTheWay(ifExists: IfExists, filled: readonly SinkTable[]): Problem[] {
+  if (ifExists !== 'stop') return []
+  return filled.map((table) => ({
+    severity: 'error',
+    code: 'TARGET_NOT_EMPTY',
+    message: `the target table ${targetLabel(table.target)} holds rows that this pipeline did not write`,
+    hint: '--if-exists truncate empties it first, replace makes it anew, append adds to it',
+    path: table.id,
+  }))
+}
+
 /** Makes target tables, or shows the sink those that it has. What is there of someone else is dealt with as asked. */
 export async function prepareTargets(run: Run, signal: AbortSignal): Promise<void> {
   const known = new Set<TableId>((await run.state.tables()).map((record) => record.id))
-  for (const table of run.live) {
-    const target = sinkTable(table)
-    if (known.has(table.id)) await run.sink.applySchema(target, target, signal)
-    else await makeTarget(run, table, signal)
-  }
+  const isFresh = (table: PipelineTable): boolean => !known.has(table.id) || run.wanted.get(table.id)?.moved === true
+  const fresh = run.live.filter(isFresh)
+  // All are looked at before the first is touched.
+  const found = new Map<TableId, Found>()
+  for (const table of fresh) found.set(table.id, await run.sink.inspect(targetNow(run, table), signal))
+  const filled = fresh.filter((table) => found.get(table.id) === 'filled').map((table) => targetNow(run, table))
+  throwProblems(targetsInTheWay(run.options.ifExists, filled))
+  for (const table of run.tables.values()) if (table.state === 'removed') await run.saveTable(table)
+  for (const table of run.live.filter((each) => !isFresh(each))) await showTarget(run, table, signal)
+  for (const table of fresh) await makeTarget(run, table, found.get(table.id) ?? 'absent', signal)
 }
 
-async function makeTarget(run: Run, table: PipelineTable, signal: AbortSignal): Promise<void> {
-  const target = sinkTable(table)
-  const found = await run.sink.inspect(target, signal)
-  const { ifExists } = run.options
-  if (found === 'filled' && ifExists === 'stop') {
-    throw new TailraceError(
-      'TARGET_NOT_EMPTY',
-      `the target table ${targetLabel(table.target)} holds rows that this pipeline did not write`,
-      {
-        hint: '--if-exists truncate empties it first, replace makes it anew, append adds to it',
-        path: table.id,
-      },
-    )
+type Found = Awaited<ReturnType<Sink['inspect']>>
+
+function targetNow(run: Run, table: PipelineTable): SinkTable {
+  return sinkTable({ ...table, ...run.wanted.get(table.id) })
+}
+
+/** A target of an earlier run, on the terms of this one. */
+async function showTarget(run: Run, table: PipelineTable, signal: AbortSignal): Promise<void> {
+  const wanted = run.wanted.get(table.id)
+  await run.sink.applySchema(sinkTable(table), sinkTable(table), signal)
+  if (wanted === undefined) return
+  table.terms = wanted.terms
+  await startOver(run, table, wanted.source, wanted.reasons.join('; '), signal)
+  run.wanted.delete(table.id)
+}
+
+async function makeTarget(run: Run, table: PipelineTable, found: Found, signal: AbortSignal): Promise<void> {
+  const { ifExists, snapshot } = run.options
+  const wanted = run.wanted.get(table.id)
+  if (wanted !== undefined) {
+    // The rows at the earlier place are not ours to touch any more.
+    Object.assign(table, { source: wanted.source, target: wanted.target, terms: wanted.terms, ours: false })
+    table.state = transition(table.state, 'read-again')
+    await run.state.saveChunks(table.id, [])
   }
+  const target = sinkTable(table)
   await run.sink.applySchema(target, null, signal, { replace: ifExists === 'replace' && found !== 'absent' })
-  if (found === 'filled' && ifExists === 'truncate') await run.sink.clear(target, signal)
+  if (found === 'filled' && ifExists === 'append') table.terms = { ...table.terms, strangers: 'kept' }
+  if (found === 'filled' && ifExists === 'truncate') {
+    // Emptied when the snapshot stands: a copy that turns out to be impossible leaves what is there.
+    if (snapshot === 'never') await run.sink.clear(target, signal)
+    else table.terms = { ...table.terms, strangers: 'to-go' }
+  }
   run.tally.load(table.id, zeroCounters())
   await run.saveTable(table)
+  run.wanted.delete(table.id)
 }

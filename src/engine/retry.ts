@@ -2,6 +2,7 @@ import { delay } from '../async/abort.ts'
 import { Backoff } from '../async/backoff.ts'
 import { asTailraceError, type TailraceError } from '../sdk/errors.ts'
 import type { Run } from './run.ts'
+import { adoptShapes } from './shapes.ts'
 
 const FIRST_MILLIS = 200
 const MOST_MILLIS = 30_000
@@ -60,4 +61,5 @@ export async function recover(run: Run, signal: AbortSignal): Promise<void> {
   if (run.sink.checkpoints === undefined) return
   const { position } = await run.sink.checkpoints.recover(signal)
   run.checkpointer.rewind(position)
+  await adoptShapes(run)
 }

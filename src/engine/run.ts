@@ -6,9 +6,11 @@ import type { Sink, SinkCapabilities } from '../sdk/sink.ts'
 import type { Retention, Source } from '../sdk/source.ts'
 import type { PipelineIdentity, PipelineState } from '../state/store.ts'
 import { Checkpointer } from './checkpointer.ts'
+import type { Wanted } from './choose.ts'
 import { Tally } from './counters.ts'
 import { Quarantine } from './quarantine.ts'
 import type { TableFence } from './fence.ts'
+import { Suspects } from './suspects.ts'
 import { derivedState } from './machine.ts'
 import type { Environment, PipelineOptions } from './options.ts'
 import type { Guarantee, Lag, PipelineStateName, Report, ReportProblem, TableReport } from './report.ts'
@@ -36,6 +38,8 @@ export class Run {
   readonly sink: Sink
   readonly capabilities: SinkCapabilities
   readonly tables = new Map<TableId, PipelineTable>()
+  /** What is asked now of tables that were copied on other terms, until it is done. */
+  readonly wanted = new Map<TableId, Wanted>()
   readonly fences = new Map<TableId, TableFence>()
   /**
    * Shapes that schema changes of the open transaction brought. They count from its commit on: stored earlier, a crash would
@@ -48,6 +52,9 @@ export class Run {
   midTransaction = false
   /** Numbers rows of one place across the parts of a transaction; see row-view.ts. */
   placeCarry: PlaceCarry | null = null
+  /** The sequence of each row of the batch at hand by its `order`, whatever was taken out of the batch since it came. */
+  sequences: () => ReadonlyMap<number, string> = () => new Map()
+  readonly suspects = new Suspects()
   readonly checkpointer: Checkpointer
   readonly #problems = new Map<string, ReportProblem>()
   readonly #startedAt: number
@@ -99,6 +106,7 @@ export class Run {
       if (table !== undefined) table.source = { ...table.source, schema }
     }
     this.shapes.clear()
+    this.suspects.clear()
   }
 
   /** The open transaction will come again. */
@@ -110,7 +118,9 @@ export class Run {
   }
 
   note(problem: Problem | ReportProblem): void {
-    this.#problems.set(`${problem.code} ${problem.path ?? ''} ${problem.message}`, problem)
+    // A connector writes `<pipeline>` in what is to be typed.
+    const hint = problem.hint?.replaceAll('<pipeline>', this.identity.name)
+    this.#problems.set(`${problem.code} ${problem.path ?? ''} ${problem.message}`, hint === undefined ? problem : { ...problem, hint })
   }
 
   /** What was noted under a code is over: a reconnect succeeded. */

@@ -1,9 +1,10 @@
 import type { SnapshotFormat, SnapshotFrame } from '../model/batch.ts'
-import type { TableId } from '../model/schema.ts'
+import type { TableId, TableSchema } from '../model/schema.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import type { Loader } from '../sdk/sink.ts'
 import type { Chunk, Snapshot } from '../sdk/source.ts'
 import type { ChunkRecord } from '../state/store.ts'
+import { keepsStrangers, makeRoom } from './again.ts'
 import { zeroCounters } from './counters.ts'
 import { forgetHoles } from './holes.ts'
 import { transition } from './machine.ts'
@@ -19,6 +20,8 @@ interface Job {
   readonly chunk: Chunk
   /** It was begun under another view: its range is emptied first (TRAPS 4a). */
   readonly replace: boolean
+  /** What stands in the target stays. */
+  readonly merge: boolean
 }
 
 export type SnapshotMode = 'bounded' | 'origin' | 'again'
@@ -78,7 +81,22 @@ async function takeShape(run: Run, table: PipelineTable, source: PipelineTable['
   if (source === undefined) throw new TailraceError('BUG', `the snapshot does not hold ${table.id}`)
   const before = sinkTable(table)
   table.source = source
+  const ledger = await run.state.chunks(table.id)
+  if (hasOtherShape(before.schema, source.schema) && holdsRows(table, ledger)) {
+    // Rows may have been written anew, which no change log tells (TRAPS 46): what was read in an earlier view counts no more.
+    const { strangers } = table.terms
+    const keyed = source.schema.key.length > 0
+    await makeRoom(run, table, before, { keyed, reason: 'its shape changed while it was read' }, signal)
+    if (strangers !== 'kept') await run.state.saveChunks(table.id, [])
+    table.ours = true
+  }
   await run.sink.applySchema(sinkTable(table), before, signal)
+}
+
+function hasOtherShape(before: TableSchema, now: TableSchema): boolean {
+  const text = ({ columns, key, storage }: TableSchema): string =>
+    JSON.stringify([columns.map(({ name, ordinal, sourceType, type }) => [name, ordinal, sourceType, type]), key, storage])
+  return text(before) !== text(now)
 }
 
 /**
@@ -88,9 +106,13 @@ async function takeShape(run: Run, table: PipelineTable, source: PipelineTable['
 async function planTable(run: Run, table: PipelineTable, snapshot: Snapshot, mode: SnapshotMode, signal: AbortSignal): Promise<Job[]> {
   const ledger = await run.state.chunks(table.id)
   const complete = ledger.length > 0 && ledger.every((record) => record.done)
-  const resume = mode === 'again' && table.state === 'copying' && (table.rule === 'chunk' || complete) && ledger.length > 0
+  const { schema } = table.source
+  const mixed = keepsStrangers(run, table) && ledger.some((record) => record.view !== null && !record.done)
+  const resume = mode === 'again' && table.state === 'copying' && (table.rule === 'chunk' || complete) && ledger.length > 0 && !mixed
   if (resume) return resumeTable(run, table, ledger)
-  if (table.ours || ledger.length > 0) await emptyTarget(run, table, signal)
+  const keyed = schema.key.length > 0
+  const reason = 'its copy was interrupted'
+  const merge = holdsRows(table, ledger) && (await makeRoom(run, table, sinkTable(table), { keyed, reason }, signal))
   await forgetHoles(run, table.id)
   const plan = await snapshot.plan(table.source, signal)
   await run.state.saveChunks(
@@ -102,7 +124,13 @@ async function planTable(run: Run, table: PipelineTable, snapshot: Snapshot, mod
   table.chunksDone = 0
   table.state = transition(table.state, 'copy')
   await run.saveTable(table)
-  return plan.chunks.map((chunk) => ({ table, chunk, replace: false }))
+  return plan.chunks.map((chunk) => ({ table, chunk, replace: false, merge }))
+}
+
+/** Rows of ours, or of somebody else that may go; rows of somebody else that stay are none of our business until we have added to them. */
+function holdsRows({ ours, terms }: PipelineTable, ledger: readonly ChunkRecord[]): boolean {
+  if (terms.strangers === 'kept') return ledger.some((record) => record.view !== null)
+  return ours || terms.strangers === 'to-go' || ledger.length > 0
 }
 
 function resumeTable(run: Run, table: PipelineTable, ledger: readonly ChunkRecord[]): Job[] {
@@ -121,13 +149,10 @@ function resumeTable(run: Run, table: PipelineTable, ledger: readonly ChunkRecor
   }
   table.chunks = ledger.length
   table.chunksDone = ledger.filter((record) => record.done).length
-  return ledger.filter((record) => !record.done).map((record) => ({ table, chunk: record.chunk, replace: true }))
-}
-
-/** Rows that are gone from the target are no longer counted as copied. */
-async function emptyTarget(run: Run, table: PipelineTable, signal: AbortSignal): Promise<void> {
-  await run.sink.clear(sinkTable(table), signal)
-  run.tally.load(table.id, zeroCounters())
+  // What was never begun stands among rows of somebody else: there is nothing to be replaced.
+  const replace = !keepsStrangers(run, table)
+  const merge = run.options.deletes === 'soft'
+  return ledger.filter((record) => !record.done).map((record) => ({ table, chunk: record.chunk, replace, merge }))
 }
 
 async function workThrough(run: Run, { snapshot, jobs, view, formats, copied }: Work, signal: AbortSignal): Promise<void> {
@@ -211,8 +236,8 @@ async function loadChunk(run: Run, snapshot: Snapshot, job: Job, format: Snapsho
 
 /** The chunk in one transaction of the sink. */
 async function loadWhole(run: Run, snapshot: Snapshot, job: Job, format: SnapshotFormat, signal: AbortSignal): Promise<ChunkCounts> {
-  const { table, chunk, replace } = job
-  await using loader = await run.sink.load({ table: sinkTable(table), chunk, format, replace }, signal)
+  const { table, chunk, replace, merge } = job
+  await using loader = await run.sink.load({ table: sinkTable(table), chunk, format, replace, merge }, signal)
   const counts = { rows: 0, bytes: 0, written: 0, filtered: 0, deadLettered: 0 }
   let sent = 0
   for await (const frame of snapshot.read(table.source, chunk, format, signal)) {
@@ -250,7 +275,7 @@ async function loadFrame(run: Run, loader: Loader, frame: SnapshotFrame, counts:
 
 /** A row of the chunk was refused: all of it again, frame by frame, each in transactions of its own (CASE 33). */
 async function loadIsolated(run: Run, snapshot: Snapshot, job: Job, signal: AbortSignal): Promise<ChunkCounts> {
-  const { table, chunk } = job
+  const { table, chunk, merge } = job
   const counts = { rows: 0, bytes: 0, written: 0, filtered: 0, deadLettered: 0 }
   // The attempt that failed left nothing of the chunk.
   let { replace } = job
@@ -265,7 +290,7 @@ async function loadIsolated(run: Run, snapshot: Snapshot, job: Job, signal: Abor
     counts.filtered += result.filtered
     counts.deadLettered += result.deadLettered
     for (const slice of result.slices) {
-      await loadWithoutPoison(run, { table: sinkTable(table), chunk, format: 'rows', replace }, slice, counts, signal)
+      await loadWithoutPoison(run, { table: sinkTable(table), chunk, format: 'rows', replace, merge }, slice, counts, signal)
       replace = false
     }
   }

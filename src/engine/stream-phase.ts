@@ -1,15 +1,14 @@
 import type { StreamBatch } from '../model/batch.ts'
-import type { Position } from '../model/position.ts'
 import type { TableSchema } from '../model/schema.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import { takeControl, type Interruption } from './control.ts'
 import { loadFences, passFences, seal, viewsOf } from './fences.ts'
-import { isRowError, writeWithoutPoison } from './isolate.ts'
-import type { Mode } from './options.ts'
+import { isRowError, partsOf, writeWithoutPoison } from './isolate.ts'
 import { retrying } from './retry.ts'
 import type { Run } from './run.ts'
 import { forgetShapes, rememberShapes } from './shapes.ts'
 import { prepareBatch, ReadAgain } from './stream-step.ts'
+import { Until } from './until.ts'
 
 const LAG_MILLIS = 1000
 
@@ -22,7 +21,7 @@ export type StreamEnd =
 
 /** Follows the source until the mode's end, a drain, or something that needs a snapshot; reconnects as long as it takes. */
 export async function runStream(run: Run, signal: AbortSignal): Promise<StreamEnd> {
-  let target: StopAt | null = null
+  let until: Until | null = null
   const end = await retrying(run, signal, async (progressed): Promise<StreamEnd> => {
     try {
       // Again after each failure: fences of rows fetched for a transaction that is rolled back now do not count.
@@ -32,8 +31,8 @@ export async function runStream(run: Run, signal: AbortSignal): Promise<StreamEn
         run.live.filter((table) => table.state === 'streaming'),
         signal,
       )
-      target ??= await stopAt(run, run.options.mode, signal)
-      return await follow(run, target, signal, progressed)
+      until ??= await Until.of(run, signal)
+      return await follow(run, until, signal, progressed)
     } catch (error) {
       if (error instanceof ReadAgain) return { kind: 'read-again', tables: [error.table], reason: error.reason }
       throw error
@@ -44,66 +43,46 @@ export async function runStream(run: Run, signal: AbortSignal): Promise<StreamEn
   return end ?? { kind: 'drained' }
 }
 
-type StopAt = { readonly position: Position | null; readonly time: number | null }
-
-async function stopAt(run: Run, mode: Mode, signal: AbortSignal): Promise<StopAt> {
-  if (mode.kind !== 'until') return { position: null, time: null }
-  if (mode.until === 'caught-up') return { position: await caughtUpAt(run, signal), time: null }
-  if ('time' in mode.until) return { position: null, time: mode.until.time }
-  const position = (await run.source.parsePosition?.(mode.until.position, signal)) ?? null
-  if (position === null)
-    throw new TailraceError('USAGE', `${JSON.stringify(mode.until.position)} is no position of this source`, {
-      hint: '--until caught-up, a position such as 0/16B3748, or a time such as 2026-01-31T12:00:00Z',
-      path: 'until',
-    })
-  return { position, time: null }
-}
-
-/** A saved position past the end of the log is no sign of being caught up: the source was restored (TRAPS 19). */
-async function caughtUpAt(run: Run, signal: AbortSignal): Promise<Position | null> {
-  const head = (await run.source.head?.(signal)) ?? null
-  const from = run.checkpointer.position
-  if (head !== null && from !== null && run.source.comparePositions?.(from, head) === 1) {
-    throw new TailraceError(
-      'HISTORY_LOST',
-      `the saved position ${from} lies past the end of the source's log at ${head}: the source was restored or lost data`,
-      { hint: `tailrace reset ${run.identity.name} starts over` },
-    )
-  }
-  return head
-}
-
 /** One connection's worth of stream. */
-async function follow(run: Run, target: StopAt, signal: AbortSignal, onProgress: () => void): Promise<StreamEnd> {
+async function follow(run: Run, until: Until, signal: AbortSignal, onProgress: () => void): Promise<StreamEnd> {
   const from = run.checkpointer.position
   if (from === null)
     throw new TailraceError('HISTORY_LOST', 'the pipeline has no position to follow from', {
       hint: `tailrace reset ${run.identity.name} starts over`,
     })
-  if (isPast(run, from, target)) return { kind: 'done' }
+  // What was asked while nobody ran comes first: a quiet source may give no batch to look after.
+  const asked = await takeControl(run, true)
+  if (asked !== null) return asked
+  await passFences(run, from, signal)
+  await until.look(signal)
+  if (until.isReached) {
+    await run.source.assertResumable?.(from, signal)
+    return { kind: 'done' }
+  }
   const stop = new AbortController()
   const drain = (): void => stop.abort()
   run.environment.drain.addEventListener('abort', drain, { once: true })
-  const watch = setInterval(() => void observe(run, target, signal), LAG_MILLIS)
+  const watch = setInterval(() => void observe(run, until, signal).then((reached) => (reached ? stop.abort() : undefined)), LAG_MILLIS)
   try {
     run.doing = null
     if (run.environment.drain.aborted) return { kind: 'drained' }
     const request = { from, tables: run.live.map((table) => table.source), maxBatch: run.capabilities.maxBatch, views: viewsOf(run) }
     const all = AbortSignal.any([signal, stop.signal])
-    let whole = true
     for await (const batch of run.source.stream!(request, all)) {
-      const past = await apply(run, batch, target, signal)
-      whole = batch.position !== null
+      const wanted = until.cut(batch)
+      if (wanted === null) return { kind: 'done' }
+      await apply(run, wanted, signal)
       onProgress()
-      if (past) return { kind: 'done' }
-      if (!whole) continue
+      if (until.isReached || wanted !== batch) return { kind: 'done' }
+      if (wanted.position === null) continue
       if (run.environment.drain.aborted) break
       const interruption = await takeControl(run)
       if (interruption !== null) return interruption
     }
     if (signal.aborted) throw new TailraceError('ABORTED', 'the run was given up')
-    if (!run.environment.drain.aborted) throw new TailraceError('SOURCE_FAILED', 'the change stream ended without a reason')
-    return { kind: 'drained' }
+    if (run.environment.drain.aborted) return { kind: 'drained' }
+    if (until.isReached) return { kind: 'done' }
+    throw new TailraceError('SOURCE_FAILED', 'the change stream ended without a reason')
   } finally {
     clearInterval(watch)
     run.environment.drain.removeEventListener('abort', drain)
@@ -111,22 +90,20 @@ async function follow(run: Run, target: StopAt, signal: AbortSignal, onProgress:
   }
 }
 
-/** One batch through fence, transform and sink; true when the target of `--until` is reached. */
-async function apply(run: Run, batch: StreamBatch, target: StopAt, signal: AbortSignal): Promise<boolean> {
+/** One batch through fence, transform and sink. */
+async function apply(run: Run, batch: StreamBatch, signal: AbortSignal): Promise<void> {
   const prepared = await prepareBatch(run, batch, signal)
   const { position } = batch
   if (prepared?.barrier?.kind === 'schema') run.shapes.set(prepared.barrier.schema.id, prepared.barrier.schema)
   if (position !== null) await rememberShapes(run, position)
   if (prepared !== null) await writeBatch(run, prepared, signal)
-  if (position === null) return false
+  if (position === null) return
   await commit(run)
   measureLag(run, batch)
   await run.checkpointer.advance(position, signal)
   await passFences(run, position, signal)
   run.progress()
   await run.persist()
-  const committed = batch.transactions.at(-1)?.committedAt
-  return isPast(run, position, target) || (target.time !== null && committed !== undefined && committed / 1000 >= target.time)
 }
 
 async function commit(run: Run): Promise<void> {
@@ -138,19 +115,15 @@ async function commit(run: Run): Promise<void> {
 }
 
 async function writeBatch(run: Run, batch: StreamBatch, signal: AbortSignal): Promise<void> {
-  try {
-    await run.sink.write(batch, signal)
-  } catch (error) {
-    if (run.options.onRowError === 'stop' || !isRowError(error) || run.midTransaction) throw error
-    await writeWithoutPoison(run, batch, error, signal)
+  for (const part of partsOf(run, batch)) {
+    try {
+      await run.sink.write(part, signal)
+    } catch (error) {
+      if (run.options.onRowError === 'stop' || !isRowError(error)) throw error
+      await writeWithoutPoison(run, part, error, signal)
+    }
+    run.midTransaction = part.position === null
   }
-  run.midTransaction = batch.position === null
-}
-
-function isPast(run: Run, position: Position, target: StopAt): boolean {
-  if (target.position === null) return false
-  const order = run.source.comparePositions?.(position, target.position)
-  return order === 0 || order === 1
 }
 
 function measureLag(run: Run, batch: StreamBatch): void {
@@ -159,8 +132,8 @@ function measureLag(run: Run, batch: StreamBatch): void {
   run.lag = { seconds: Math.round(seconds * 1000) / 1000, bytes: null, rows: null }
 }
 
-/** Between batches: lag in bytes, retained log, the target of `--until` while nothing comes. */
-async function observe(run: Run, target: StopAt, signal: AbortSignal): Promise<void> {
+/** Between batches: lag in bytes, retained log; true when the goal of `--until` is reached while nothing comes. */
+async function observe(run: Run, until: Until, signal: AbortSignal): Promise<boolean> {
   try {
     const position = run.checkpointer.position
     const head = await run.source.head?.(signal)
@@ -169,9 +142,11 @@ async function observe(run: Run, target: StopAt, signal: AbortSignal): Promise<v
       run.lag = { seconds: bytes === 0 ? 0 : run.report().lag.seconds, bytes, rows: null }
     }
     run.retention = (await run.source.retention?.(signal)) ?? null
-    run.progress(target.position !== null)
+    run.progress()
     await run.persist()
+    await until.look(signal)
   } catch {
     // The stream itself meets the same trouble and reports it.
   }
+  return until.isReached
 }

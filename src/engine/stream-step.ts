@@ -1,11 +1,12 @@
 import { EMPTY_SLICES, type Barrier, type Slice, type StreamBatch } from '../model/batch.ts'
 import type { TableId, TableSchema } from '../model/schema.ts'
-import { carryOf } from '../model/row-view.ts'
+import { carryOf, sequencesOf } from '../model/row-view.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import { countOps } from './counters.ts'
 import { fenceAndFill } from './holes.ts'
 import { projectSlice } from './project.ts'
 import type { Run } from './run.ts'
+import { droppedProblem, renamedAs } from './tables.ts'
 import { quarantineBatch } from './dead-letters.ts'
 import { transformStream } from './transform-step.ts'
 
@@ -29,11 +30,12 @@ export class ReadAgain extends Error {
 export async function prepareBatch(run: Run, batch: StreamBatch, signal: AbortSignal): Promise<StreamBatch | null> {
   if (batch.barrier !== null) return prepareBarrier(run, batch, batch.barrier)
   if (batch.slices.length === 0) return batch
+  run.sequences = once(sequencesOf, batch, run.placeCarry)
   let slices: readonly Slice[] = batch.slices.flatMap((slice) => liveSlice(run, slice))
   if (run.options.schemaChanges === 'ignore') slices = slices.map((slice) => asFirstSeen(run, slice))
   if (run.fences.size > 0) slices = await fenceSlices(run, slices, batch, signal)
   for (const slice of slices) run.tally.await(slice.schema.id, { read: slice.rows })
-  if (!run.quarantine.empty) slices = await quarantineBatch(run, slices, batch)
+  if (!run.quarantine.empty) slices = await quarantineBatch(run, slices)
   if (run.options.transform !== null) slices = await transformStream(run, run.options.transform, { ...batch, slices })
   for (const slice of slices) run.tally.await(slice.schema.id, { written: slice.rows, ...countOps(slice) })
   const kept = slices.filter((slice) => slice.rows > 0)
@@ -41,6 +43,12 @@ export async function prepareBatch(run: Run, batch: StreamBatch, signal: AbortSi
   if (run.options.transform !== null || run.options.onRowError === 'dead-letter') run.placeCarry = carryOf(batch, run.placeCarry)
   if (kept.length === 0 && batch.position === null) return null
   return { ...batch, slices: kept.length === 0 ? EMPTY_SLICES : kept, rows: kept.reduce((sum, slice) => sum + slice.rows, 0) }
+}
+
+/** Calls a function when its result is first asked for. */
+function once<A extends unknown[], T>(make: (...args: A) => T, ...args: A): () => T {
+  let made: { readonly value: T } | null = null
+  return () => (made ??= { value: make(...args) }).value
 }
 
 function liveSlice(run: Run, slice: Slice): Slice[] {
@@ -95,13 +103,7 @@ function prepareBarrier(run: Run, batch: StreamBatch, barrier: Barrier): StreamB
   }
   if (barrier.ambiguous !== null) throw new ReadAgain(barrier.schema, barrier.ambiguous)
   if (barrier.changes.some((change) => change.kind === 'table-dropped')) {
-    run.note({
-      severity: 'warning',
-      code: 'SCHEMA_CHANGED',
-      message: `${table.id} was dropped in the source: the target keeps its rows`,
-      hint: `tailrace tables ${run.identity.name} remove ${table.id}`,
-      path: table.id,
-    })
+    run.note(droppedProblem(run.identity.name, table.id))
     return null
   }
   run.environment.logger.info(`${table.id} changed: ${what}`)
@@ -115,11 +117,6 @@ function isCovered(run: Run, batch: StreamBatch, table: TableId): boolean {
   const fence = run.fences.get(table)
   if (covers === undefined || transaction === undefined || fence === undefined) return false
   return fence.chunks.every(({ view }) => view !== null && covers(view, transaction))
-}
-
-/** A table that is renamed in the source keeps its place in the target, which the pipeline's state holds: no sink is to rename it. */
-export function renamedAs(previous: TableSchema, { id, namespace, name }: TableSchema): TableSchema {
-  return { ...previous, id, namespace, name }
 }
 
 /** Nothing of the columns changed, only what the source must remember of the table: kept whatever the policy. */

@@ -1,10 +1,10 @@
 import type { TableId } from '../model/schema.ts'
 import { parseTableName, type TableSchema } from '../model/schema.ts'
-import { TailraceError } from '../sdk/errors.ts'
-import { tablePattern } from '../sdk/selection.ts'
+import { TailraceError, type Problem } from '../sdk/errors.ts'
+import { tablePattern, type NamedTable } from '../sdk/selection.ts'
 import type { SinkTable } from '../sdk/sink.ts'
 import type { SourceTable } from '../sdk/source.ts'
-import type { TableRecord, TableState } from '../state/store.ts'
+import type { KeptTerms, TableRecord, TableState } from '../state/store.ts'
 
 /** A table of the pipeline while it runs. `source.schema` is the shape in which its rows come now. */
 export interface PipelineTable {
@@ -15,27 +15,31 @@ export interface PipelineTable {
   rule: 'chunk' | 'table' | null
   chunks: number
   chunksDone: number
-  /** An earlier run knew the table: what its target holds is this pipeline's. */
-  readonly ours: boolean
+  /** An earlier run knew the table: what its target holds is this pipeline's, and goes before a new reading. */
+  ours: boolean
+  terms: KeptTerms
+  /** It is not in the source any more: only what the log still holds of it comes. */
+  readonly gone: boolean
 }
 
 export function sinkTable(table: PipelineTable): SinkTable {
   return { id: table.id, schema: table.source.schema, target: table.target }
 }
 
-/** Where a source table goes: `--map`, else the same namespace and name. */
-export function targetOf(schema: TableSchema, map: ReadonlyMap<string, string>): SinkTable['target'] {
+/** Where a source table goes: `--map`, else the same namespace and name, the first of those that it has. */
+export function targetOf({ names, schema }: NamedTable, map: ReadonlyMap<string, string>): SinkTable['target'] {
+  const [own = schema] = names
   for (const [from, to] of map) {
-    if (!tablePattern(from)(schema)) continue
-    const parsed = parseTableName(to.replaceAll('*', schema.name))
+    if (!names.some(tablePattern(from))) continue
+    const parsed = parseTableName(to.replaceAll('*', own.name))
     if (parsed === null) throw new TailraceError('USAGE', `${JSON.stringify(to)} in --map is not a table name`, { path: 'map' })
-    return { namespace: parsed.namespace ?? schema.namespace, name: parsed.name }
+    return { namespace: parsed.namespace ?? own.namespace, name: parsed.name }
   }
-  return { namespace: schema.namespace, name: schema.name }
+  return { namespace: own.namespace, name: own.name }
 }
 
 /** Two tables must not be written into one. */
-export function checkTargets(tables: readonly PipelineTable[]): void {
+export function checkTargets(tables: readonly Pick<PipelineTable, 'id' | 'target'>[]): void {
   const taken = new Map<string, TableId>()
   for (const table of tables) {
     const place = `${table.target.namespace ?? ''}\0${table.target.name}`
@@ -54,18 +58,25 @@ export function targetLabel(target: SinkTable['target']): string {
 }
 
 export function recordOf(table: PipelineTable, counters: string): TableRecord {
-  return { id: table.id, state: table.state, schema: table.source.schema, target: table.target, rule: table.rule, counters }
+  const { id, state, source, target, rule, terms } = table
+  return { id, state, schema: source.schema, target, rule, counters, terms }
 }
 
-/** A table that an earlier run knew, with what the command line says of it now. */
-export function restoreTable(record: TableRecord, found: SourceTable | undefined): PipelineTable {
-  const source: SourceTable = {
-    id: record.id,
-    schema: record.schema,
-    where: found?.where ?? null,
-    columnsFixed: found?.columnsFixed ?? false,
-    keyFixed: found?.keyFixed ?? false,
-    excluded: found?.excluded ?? [],
+/** A table that is renamed in the source keeps its place in the target, which the pipeline's state holds: no sink is to rename it. */
+export function renamedAs(previous: TableSchema, { id, namespace, name }: TableSchema): TableSchema {
+  return { ...previous, id, namespace, name }
+}
+
+export function droppedProblem(pipeline: string, id: TableId): Problem {
+  return {
+    severity: 'warning',
+    code: 'SCHEMA_CHANGED',
+    message: `${id} was dropped in the source: the target keeps its rows`,
+    hint: `tailrace tables ${pipeline} remove ${id}`,
+    path: id,
   }
-  return { id: record.id, source, target: record.target, state: record.state, rule: record.rule, chunks: 0, chunksDone: 0, ours: true }
+}
+
+export function isSamePlace(a: SinkTable['target'], b: SinkTable['target']): boolean {
+  return a.namespace === b.namespace && a.name === b.name
 }

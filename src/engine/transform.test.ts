@@ -3,11 +3,11 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { Op, type Slice, type StreamBatch } from '../model/batch.ts'
 import type { Change } from '../model/change.ts'
-import { changesOf } from '../model/row-view.ts'
-import { textAt, textRowsToSlice } from '../model/slice-builder.ts'
+import { changesOf, sequencesOf } from '../model/row-view.ts'
+import { pickRows, textAt, textRowsToSlice } from '../model/slice-builder.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import type { Transform, TransformContext } from '../sdk/transform.ts'
-import { at, batchOf, insert, remove, schemaOf, update } from '../testing/sink-batches.ts'
+import { at, batchOf, insert, remove, schemaOf, update, type RowChange } from '../testing/sink-batches.ts'
 import { deadLetterOf, transformBatch, transformSnapshot, type Transformed } from './transform.ts'
 
 const context: TransformContext = { pipeline: 'p', signal: new AbortController().signal }
@@ -33,7 +33,7 @@ function sample(): StreamBatch {
 }
 
 function run(transform: Transform, batch = sample()): Promise<{ readonly batch: StreamBatch } & Transformed> {
-  return transformBatch(batch, transform, context, null)
+  return transformBatch(batch, transform, context, sequencesOf(batch, null))
 }
 
 /** Rows of all slices in order: op, table, transaction, texts. */
@@ -115,17 +115,67 @@ describe('a transform of a batch', () => {
     const sequences = changesOf(sample()).map((change) => change.sequence)
     const [slice] = done.slices
     assert.deepEqual(
-      [0, 1, 2, 3].map((row) => done.sequenceOf(slice!, row)),
+      [0, 1, 2, 3].map((row) => done.sequences.get(slice!.order[row]!)),
       [`${sequences[0]}.0`, `${sequences[0]}.1`, `${sequences[0]}.2`, sequences[3]],
     )
   })
 
+  test('TRAP 24: a row keeps its sequence when rows of its place are left out: a replay may leave out others', async () => {
+    const rows = [0, 1, 2, 3].map((n) => ({ op: Op.insert, after: [String(n)], order: n, place: 7n }))
+    const batch: StreamBatch = { ...batchOf([{ number: 1, changes: [insert(pets, ['1'])] }]), slices: [textRowsToSlice(pets, rows)] }
+    const refuse: Transform = () => {
+      throw new Error('not this one')
+    }
+    const fenced = { ...batch, slices: batch.slices.map((slice) => pickRows(slice, [2, 3])) }
+    const { failed } = await transformBatch(fenced, refuse, context, sequencesOf(batch, null))
+    assert.deepEqual(
+      failed.map(({ sequence }) => sequence),
+      [`${at(1)}/7/2`, `${at(1)}/7/3`],
+    )
+  })
+
   test('a batch of which nothing is left still moves the position', async () => {
-    const done = await run(() => null)
+    const done = await run((change) => (change.op === 'insert' ? null : []), { ...sample(), slices: sample().slices.slice(1) })
     assert.deepEqual([done.batch.slices, done.batch.rows, done.batch.position], [[], 0, at(2)])
   })
 
-  test('an update may become a delete: that is how a filter on values forgets a row', async () => {
+  test('TRAP 45: null for an update is a delete by the key that the row had, and counts as filtered', async () => {
+    const done = await run((change) => (change.op === 'update' ? null : change))
+    assert.deepEqual(rowsOf(done.slices), [...all.slice(0, 3), '3 people 1 - - -', '3 pets 1 -', '3 people 1 - - -'])
+    assert.deepEqual(
+      changesOf(done.batch).flatMap(({ op, table, before }) => (op === 'delete' && table === people.id ? [before] : [])),
+      [{ id: 1 }, { id: 2 }],
+      'the second one had changed its key',
+    )
+    assert.deepEqual([[...done.filtered], [...done.added], done.rows], [[[people.id, 2]], [[people.id, 2]], 6])
+  })
+
+  test('TRAP 45: an update of a row that the target may not hold is an insert, which replaces, where all columns are known', async () => {
+    const full = { ...people, identity: 'full' as const }
+    const deferrable = {
+      ...full,
+      indexes: [{ name: 'k', unique: true, primary: true, deferrable: true, columns: ['id'], definition: 'USING btree (id)' }],
+    }
+    const kept = async (change: RowChange): Promise<{ readonly rows: string[]; readonly counts: readonly number[] }> => {
+      const done = await run((each) => each, batchOf([{ number: 1, changes: [change] }]))
+      const counts = [done.replacing, done.moved, done.added].map((each) => each.get(people.id) ?? 0)
+      return { rows: rowsOf(done.slices), counts }
+    }
+    assert.deepEqual(await kept(update(people, ['1', 'a', null])), { rows: ['1 people 0 1 a -'], counts: [1, 0, 0] })
+    assert.deepEqual(await kept(update(people, ['1', 'a', undefined])), { rows: ['2 people 0 1 a -'], counts: [0, 0, 0] })
+    assert.deepEqual(await kept(update(people, ['9', 'a', null], ['1', null, null])), {
+      rows: ['3 people 0 - - -', '1 people 0 9 a -'],
+      counts: [1, 1, 1],
+    })
+    const unsent = [
+      ['1', 'a', undefined],
+      ['1', 'b', '[0:0]={7}'],
+    ] as const
+    assert.deepEqual((await kept(update(full, ...unsent))).rows, ['1 people 0 1 a [0:0]={7}'], 'what was not sent stands in the old row')
+    assert.deepEqual((await kept(update(deferrable, ...unsent))).rows, ['2 people 0 1 a -'])
+  })
+
+  test('an update may become a delete of another key: where keys are mapped', async () => {
     const done = await run((change) =>
       change.op === 'update' ? { ...change, op: 'delete', after: null, before: { id: change.after!['id']! }, beforeKind: 'key' } : change,
     )
@@ -204,7 +254,7 @@ describe('a transform that fails', () => {
         throw new Error('fetch failed')
       },
       { pipeline: 'p', signal: stop.signal },
-      null,
+      new Map(),
     )
     await assert.rejects(work, { code: 'ABORTED' })
   })

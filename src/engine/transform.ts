@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Slice, StreamBatch } from '../model/batch.ts'
 import type { Change } from '../model/change.ts'
-import { changesOf, changesOfSlice, originOf, type Origin, type PlaceCarry } from '../model/row-view.ts'
+import { changesOf, changesOfSlice, originOf, type Origin } from '../model/row-view.ts'
 import type { TableId } from '../model/schema.ts'
 import { oldTextAt, textAt } from '../model/slice-builder.ts'
 import { RowError, SliceEncoder, type PlacedChange } from '../model/slice-of-changes.ts'
@@ -9,15 +9,17 @@ import { nearest } from '../sdk/config/nearest.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import type { Transform, TransformContext, TransformResult } from '../sdk/transform.ts'
 import type { DeadLetter } from '../state/store.ts'
+import { deleteOf, withoutNeedOfRow } from './row-filter.ts'
 
 /**
  * What a transform made of a batch. Rows in = rows out − added + filtered + failed, for each table (Invariant 6).
  *
  * A transform may change values, give null (filtered) or several changes; they stay in the order and transaction of the
- * change that they came from, and in its table. Null for an update leaves the row as it is in the target: a filter on
- * values must give a delete for a row that matches no more (TRAPS 45). One that maps key columns must map them in
- * `before` too, or deletes and key changes miss their row. Filtered schema changes and truncates do not exist: barriers
- * pass untouched.
+ * change that they came from, and in its table. Null for an update is a delete of the row as the target may hold it, for a
+ * row that matches no more must go (TRAPS 45); it still counts as filtered. An update of a row that the target may not hold
+ * is written as an insert where it has all columns (row-filter.ts). One that maps key columns must map them in
+ * `before` too, or deletes and key changes miss their row, and give that delete itself. Filtered schema changes and
+ * truncates do not exist: barriers pass untouched.
  */
 export interface Transformed {
   readonly slices: readonly Slice[]
@@ -27,9 +29,12 @@ export interface Transformed {
   readonly filtered: ReadonlyMap<TableId, number>
   /** Rows per table beyond one for each row that went in. */
   readonly added: ReadonlyMap<TableId, number>
+  /** Updates per table that are written as inserts, which replace, and those of them that also delete the row at its old key. */
+  readonly replacing: ReadonlyMap<TableId, number>
+  readonly moved: ReadonlyMap<TableId, number>
   readonly failed: readonly FailedRow[]
-  /** Where a row of `slices` came from: the same text on every replay, `.n` behind it for the n-th of several. */
-  sequenceOf(slice: Slice, row: number): string
+  /** Where a row of `slices` came from, by its `order`: the same text on every replay, `.n` behind it for the n-th of several. */
+  readonly sequences: ReadonlyMap<number, string>
 }
 
 /** A row that the transform failed on, as it was: `slice` and `row` are the input's. */
@@ -40,15 +45,15 @@ export interface FailedRow {
   readonly error: TailraceError
 }
 
-/** A batch of the stream. `carry` is that of the batch as it came from the source (`carryOf`). */
+/** A batch of the stream. `sequences` are those of its rows as they came from the source (`sequencesOf`). */
 export async function transformBatch(
   batch: StreamBatch,
   transform: Transform,
   context: TransformContext,
-  carry: PlaceCarry | null,
+  sequences: ReadonlyMap<number, string>,
 ): Promise<{ readonly batch: StreamBatch } & Transformed> {
   const work = new TransformRun(transform, context)
-  for (const change of changesOf(batch, carry)) await work.take(change)
+  for (const change of changesOf(batch, sequences)) await work.take(change)
   const done = work.finish()
   return { ...done, batch: { ...batch, slices: done.slices, rows: done.rows, bytes: done.bytes } }
 }
@@ -60,19 +65,16 @@ export async function transformSnapshot(slice: Slice, transform: Transform, cont
   return work.finish()
 }
 
-interface Output {
-  readonly encoder: SliceEncoder
-  /** Of each row that was encoded. */
-  readonly sequences: string[]
-}
-
 class TransformRun {
   readonly #transform: Transform
   readonly #context: TransformContext
   /** By input slice, in the order in which they were first met. */
-  readonly #outputs = new Map<Slice, Output>()
+  readonly #outputs = new Map<Slice, SliceEncoder>()
+  readonly #sequences = new Map<number, string>()
   readonly #filtered = new Map<TableId, number>()
   readonly #added = new Map<TableId, number>()
+  readonly #replacing = new Map<TableId, number>()
+  readonly #moved = new Map<TableId, number>()
   readonly #failed: FailedRow[] = []
   #order = 0
 
@@ -89,7 +91,9 @@ class TransformRun {
     try {
       const result = this.#transform(change, this.#context)
       // No promise for a transform that needs none.
-      this.#put(origin, change, sequence, listOf(isPromise(result) ? await result : result))
+      const results = listOf(isPromise(result) ? await result : result)
+      this.#put(origin, change, sequence, results)
+      if (results.length === 0) count(this.#filtered, change.table, 1)
     } catch (error) {
       // Given up is not failed: such a row must not become a dead letter.
       this.#context.signal.throwIfAborted()
@@ -98,45 +102,44 @@ class TransformRun {
   }
 
   finish(): Transformed {
-    const sequences = new Map<Slice, readonly string[]>()
-    for (const output of this.#outputs.values()) if (output.encoder.rows > 0) sequences.set(output.encoder.finish(), output.sequences)
-    const slices = [...sequences.keys()]
+    const slices = [...this.#outputs.values()].filter((output) => output.rows > 0).map((output) => output.finish())
     return {
       slices,
       rows: slices.reduce((sum, slice) => sum + slice.rows, 0),
       bytes: slices.reduce((sum, slice) => sum + slice.bytes.length, 0),
       filtered: this.#filtered,
       added: this.#added,
+      replacing: this.#replacing,
+      moved: this.#moved,
       failed: this.#failed,
-      sequenceOf(slice, row) {
-        const found = sequences.get(slice)?.[row]
-        if (found === undefined) throw new TailraceError('BUG', 'the row is of another batch')
-        return found
-      },
+      sequences: this.#sequences,
     }
   }
 
   #put(origin: Origin, change: Change, sequence: string, results: readonly Change[]): void {
     const { slice, row } = origin
-    const placed = results.map((result, n): PlacedChange => {
-      expectSameKind(origin, result)
+    for (const result of results) expectSameKind(origin, result)
+    const forgets = results.length === 0 && change.op === 'update'
+    const written = forgets ? [deleteOf(change, slice.schema)] : results.flatMap((result) => withoutNeedOfRow(result, slice.schema))
+    const placed = written.map((result, n): PlacedChange => {
       const [placeHigh, placeLow] = [slice.places[row * 2]!, slice.places[row * 2 + 1]!]
       return { change: result, origin: change, order: this.#order + n, transaction: slice.transactions[row]!, placeHigh, placeLow }
     })
-    const output = this.#outputOf(slice)
-    output.encoder.addAll(placed)
-    this.#order += results.length
-    results.forEach((_, n) => output.sequences.push(results.length === 1 ? sequence : `${sequence}.${n}`))
-    if (results.length === 0) count(this.#filtered, slice.schema.id, 1)
-    else if (results.length > 1) count(this.#added, slice.schema.id, results.length - 1)
+    this.#outputOf(slice).addAll(placed)
+    placed.forEach(({ order }, n) => this.#sequences.set(order, written.length === 1 ? sequence : `${sequence}.${n}`))
+    this.#order += written.length
+    // A row that was filtered counts as that, whatever is written for it.
+    const beyond = written.length - Math.min(results.length, 1)
+    if (beyond > 0) count(this.#added, slice.schema.id, beyond)
+    const replacing = results.filter(({ op }) => op === 'update').length - written.filter(({ op }) => op === 'update').length
+    if (replacing > 0) count(this.#replacing, slice.schema.id, replacing)
+    const moved = written.length - results.length
+    if (!forgets && moved > 0) count(this.#moved, slice.schema.id, moved)
   }
 
-  #outputOf(slice: Slice): Output {
-    let output = this.#outputs.get(slice)
-    if (output === undefined) {
-      output = { encoder: new SliceEncoder(slice.schema), sequences: [] }
-      this.#outputs.set(slice, output)
-    }
+  #outputOf(slice: Slice): SliceEncoder {
+    const output = this.#outputs.get(slice) ?? new SliceEncoder(slice.schema)
+    this.#outputs.set(slice, output)
     return output
   }
 }
@@ -173,7 +176,11 @@ function transformError(error: unknown, { schema }: Slice): TailraceError {
   const path = schema.id
   if (!(error instanceof RowError)) {
     const name = error instanceof Error ? error.name : typeof error
-    return new TailraceError('TRANSFORM_FAILED', `the transform threw ${name} for a row of ${schema.id}`, { cause: error, path })
+    return new TailraceError('TRANSFORM_FAILED', `the transform threw ${name} for a row of ${schema.id}`, {
+      hint: 'what it threw stands in the log; --on-error dead-letter sets such rows aside',
+      cause: error,
+      path,
+    })
   }
   const names = schema.columns.map((column) => column.name)
   const guess = error.column === null || names.includes(error.column) ? null : nearest(error.column, names)

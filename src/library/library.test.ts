@@ -9,6 +9,7 @@ import {
   reset,
   status,
   sync,
+  SyncError,
   tables,
   TailraceError,
   type Change,
@@ -97,6 +98,34 @@ test('a copy, its status, its tables, its reset and its end', async () => {
   assert.equal((await reset({ name: 'copy', state, source, sink })).pipeline, 'copy')
   assert.equal((await remove({ name: 'copy', state, source: null, sink })).ok, true)
   await assert.rejects(status('copy', { state }), (error) => error instanceof TailraceError && error.code === 'USAGE')
+})
+
+test('a run that failed rejects, with the report', async () => {
+  await using tmp = await tempFolder()
+  const { source, sink, state } = world(tmp)
+  assert.equal((await sync({ source, sink, state, name: 'one' })).ok, true)
+  await assert.rejects(sync({ source, sink, state, name: 'two' }), (error) => {
+    assert.ok(error instanceof SyncError && error instanceof TailraceError, String(error))
+    assert.deepEqual([error.code, error.exitCode, error.report.ok, error.report.pipeline], ['TARGET_NOT_EMPTY', 1, false, 'two'])
+    assert.match(error.message, /public\.users/)
+    assert.match(error.hint ?? '', /--if-exists/)
+    assert.deepEqual(
+      error.problems.map(({ code, severity }) => [code, severity]),
+      [['TARGET_NOT_EMPTY', 'error']],
+    )
+    return true
+  })
+  const stopped = sync({
+    source,
+    sink,
+    state,
+    name: 'three',
+    ifExists: 'append',
+    transform: () => {
+      throw new Error('no')
+    },
+  })
+  await assert.rejects(stopped, { name: 'SyncError', code: 'TRANSFORM_FAILED' })
 })
 
 test('mistakes of a caller without a type checker', async () => {

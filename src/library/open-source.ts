@@ -8,6 +8,7 @@ import { delay } from '../async/abort.ts'
 import { usage } from '../sdk/config/problems.ts'
 import { asTailraceError } from '../sdk/errors.ts'
 import { silentLogger, type Logger } from '../sdk/logger.ts'
+import { EVERYTHING } from '../sdk/selection.ts'
 import type { Source, SourceTable } from '../sdk/source.ts'
 import type { PipelineState, StateStore } from '../state/store.ts'
 import { endpointFrom, type EndpointInput } from './endpoints.ts'
@@ -81,7 +82,6 @@ export async function openSource(input: EndpointInput, options: OpenSourceOption
 
 /** Stands for the sink in the identity of a reader. */
 const READER = 'program:'
-const EVERYTHING = { tables: [], columns: new Map(), exclude: [], where: new Map(), keys: new Map() } as const
 const MAX_BATCH = { rows: 10_000, bytes: 8 << 20 }
 const MAX_CHANGES = 100_000
 const HEARTBEAT_MS = 10_000
@@ -122,7 +122,7 @@ class OpenSource implements SourceReader {
     checkKeys(options, ['tables', 'from', 'signal', 'maxChanges'])
     const closing = this.#closing.signal
     const signal = options.signal === undefined ? closing : AbortSignal.any([options.signal, closing])
-    const tables = await this.#discover(options.tables ?? [])
+    const tables = (await this.#discover(options.tables ?? [])).filter(({ schema }) => schema.columns.length > 0)
     const backoff = new Backoff({ first: 100, most: 30_000, random: Math.random })
     const reader = new TransactionReader<T>(options.maxChanges ?? MAX_CHANGES)
     let from = options.from ?? (await this.#origin(tables, signal))

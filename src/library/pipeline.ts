@@ -1,7 +1,7 @@
 import { pipelineIdentity } from '../engine/name.ts'
 import type { Environment, PipelineOptions, Plan } from '../engine/options.ts'
 import type { Report } from '../engine/report.ts'
-import { usage } from '../sdk/config/problems.ts'
+import { problem, ProblemsError, usage } from '../sdk/config/problems.ts'
 import { silentLogger, type Logger } from '../sdk/logger.ts'
 import type { StateStore } from '../state/store.ts'
 import { endpointFrom, type EndpointInput } from './endpoints.ts'
@@ -33,11 +33,25 @@ export type PlanOptions = Omit<SyncOptions, 'onProgress'>
 export const SURROUNDING_KEYS: readonly string[] = ['state', 'signal', 'abort', 'logger'] satisfies readonly (keyof Surroundings)[]
 const SYNC_KEYS: readonly string[] = [...SETTING_KEYS, ...SURROUNDING_KEYS, 'source', 'sink', 'onProgress']
 
-/** Runs a pipeline until it is done, stopped or failed. A run that failed is told by the report; what cannot even start, by a TailraceError. */
+/** A run that failed: the first problem speaks for all of them, the report says how far it came. */
+export class SyncError extends ProblemsError {
+  readonly report: Report
+
+  constructor(problems: ConstructorParameters<typeof ProblemsError>[0], report: Report) {
+    super(problems)
+    this.name = 'SyncError'
+    this.report = report
+  }
+}
+
+/** Runs a pipeline until it is done or stopped. Rejects with a SyncError when the run failed, with a TailraceError when it could not start. */
 export async function sync(options: SyncOptions): Promise<Report> {
   const prepared = await prepare(options)
   await using store = await openState(prepared.place)
-  return await engine.runPipeline(prepared.pipeline, await libraryEnvironment(store, prepared.place, options, options.onProgress))
+  const report = await engine.runPipeline(prepared.pipeline, await libraryEnvironment(store, prepared.place, options, options.onProgress))
+  if (report.ok) return report
+  const [first, ...rest] = report.problems.flatMap((each) => (each.severity === 'warning' ? [] : [{ ...each, severity: 'error' as const }]))
+  throw new SyncError([first ?? problem('BUG', 'the run failed and its report does not say why'), ...rest], report)
 }
 
 /** What `sync` would do. Changes nothing. */

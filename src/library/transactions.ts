@@ -1,7 +1,7 @@
 import type { Barrier, StreamBatch } from '../model/batch.ts'
 import type { Change, Row } from '../model/change.ts'
 import type { Position, Transaction } from '../model/position.ts'
-import { carryOf, changesOf, type PlaceCarry } from '../model/row-view.ts'
+import { carryOf, changesOf, sequencesOf, type PlaceCarry } from '../model/row-view.ts'
 
 /** A source transaction with its changes in order; or a part of one that is very large or truncates a table on its way. */
 export interface SourceTransaction<T extends Row = Row> {
@@ -41,7 +41,7 @@ export class TransactionReader<T extends Row> {
   }
 
   *read(batch: StreamBatch): Iterable<SourceTransaction<T>> {
-    const changes = batch.rows === 0 ? [] : (changesOf(batch, this.#carry) as Change<T>[])
+    const changes = batch.rows === 0 ? [] : (changesOf(batch, sequencesOf(batch, this.#carry)) as Change<T>[])
     this.#carry = carryOf(batch, this.#carry)
     const owners = ownersOf(batch)
     let next = 0

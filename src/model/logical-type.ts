@@ -51,6 +51,11 @@ export function formatType(type: LogicalType): string {
   }
 }
 
+/** The type of an array's elements, however deep; any other type as it is. */
+export function elementType(type: LogicalType): LogicalType {
+  return type.kind === 'array' ? elementType(type.element) : type
+}
+
 /** Compares two key values in their text form as the source orders them. */
 export type KeyOrder = (a: string, b: string) => number
 

@@ -16,7 +16,7 @@ import {
 import { HARD_VALUES } from '../testing/sink-value-cases.ts'
 import { Op, OldImage, type Slice, type StreamBatch } from './batch.ts'
 import { UNCHANGED, type Change, type Row } from './change.ts'
-import { carryOf, changesOf, changesOfSlice, sequenceAt, type PlaceCarry } from './row-view.ts'
+import { carryOf, changesOf, changesOfSlice, sequencesOf, type PlaceCarry } from './row-view.ts'
 import { oldTextAt, pickRows, textAt, textRowsToSlice } from './slice-builder.ts'
 import { RowError, SliceEncoder, sliceOfChanges } from './slice-of-changes.ts'
 
@@ -133,10 +133,9 @@ describe('sequence', () => {
   function sequences(batches: readonly StreamBatch[]): string[] {
     let carry: PlaceCarry | null = null
     return batches.flatMap((batch) => {
-      const found = changesOf(batch, carry).map((change) => change.sequence)
-      const [slice] = batch.slices
-      const alone = found.map((_, row) => sequenceAt(batch, slice!, row, carry))
-      assert.deepEqual(alone, found)
+      const numbers = sequencesOf(batch, carry)
+      const found = changesOf(batch, numbers).map((change) => change.sequence)
+      assert.deepEqual([...numbers.values()], found)
       carry = carryOf(batch, carry)
       return found
     })

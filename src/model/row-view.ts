@@ -19,19 +19,42 @@ export interface PlaceCarry {
   readonly rows: number
 }
 
-/** The changes of a batch in the source's order. `carry`: what `carryOf` gave for the batch before it in this stream. */
-export function changesOf(batch: StreamBatch, carry: PlaceCarry | null = null): Change[] {
+/** The changes of a batch in the source's order. `sequences`: of a batch that goes on from another, or that lost rows since it came. */
+export function changesOf(
+  { slices, transactions }: Pick<StreamBatch, 'slices' | 'transactions'>,
+  sequences: ReadonlyMap<number, string> = sequencesOf({ slices, transactions }, null),
+): Change[] {
+  const views = new Map(slices.map((slice) => [slice, new SliceView(slice)]))
+  return inOrder(slices).map(({ slice, row }) => {
+    const transaction = transactions[slice.transactions[row]!] ?? null
+    return views.get(slice)!.change(row, transaction, sequences.get(slice.order[row]!) ?? '')
+  })
+}
+
+/**
+ * The sequence of each row of a batch, by its `order`; decodes nothing. To be asked of a batch as it came from the source:
+ * rows of one place are numbered, and without some of them the numbers would be others. `carry`: what `carryOf` gave for the
+ * batch before it in this stream.
+ */
+export function sequencesOf(
+  { slices, transactions }: Pick<StreamBatch, 'slices' | 'transactions'>,
+  carry: PlaceCarry | null,
+): ReadonlyMap<number, string> {
   const numbers = new PlaceNumbers(carry)
-  return inOrder(batch.slices).map(({ slice, row, view }) =>
-    view.change(row, batch.transactions[slice.transactions[row]!] ?? null, numbers),
-  )
+  const sequences = new Map<number, string>()
+  for (const { slice, row } of inOrder(slices)) {
+    const transaction = transactions[slice.transactions[row]!]
+    if (transaction !== undefined)
+      sequences.set(slice.order[row]!, numbers.next(transaction, slice.places[row * 2]!, slice.places[row * 2 + 1]!))
+  }
+  return sequences
 }
 
 /** The changes of one slice; `transactions` null: rows of a snapshot. */
 export function changesOfSlice(slice: Slice, transactions: readonly Transaction[] | null): Change[] {
+  if (transactions !== null) return changesOf({ slices: [slice], transactions })
   const view = new SliceView(slice)
-  const numbers = new PlaceNumbers(null)
-  return Array.from({ length: slice.rows }, (_, row) => view.change(row, transactions?.[slice.transactions[row]!] ?? null, numbers))
+  return Array.from({ length: slice.rows }, (_, row) => view.change(row, null, ''))
 }
 
 /**
@@ -51,16 +74,6 @@ export function carryOf(batch: StreamBatch, carry: PlaceCarry | null): PlaceCarr
     low,
     rows: before + countAt(batch, batch.transactions.indexOf(transaction), high, low, Infinity),
   }
-}
-
-/** The sequence of one row of a batch as it came from the source: the same as in `changesOf`, without decoding anything. */
-export function sequenceAt(batch: StreamBatch, slice: Slice, row: number, carry: PlaceCarry | null): string {
-  const index = slice.transactions[row]!
-  const transaction = batch.transactions[index]
-  if (transaction === undefined) return ''
-  const [high, low] = [slice.places[row * 2]!, slice.places[row * 2 + 1]!]
-  const before = carry !== null && carry.transaction === transaction.id && carry.high === high && carry.low === low ? carry.rows : 0
-  return formatSequence(transaction.position, high, low, before + countAt(batch, index, high, low, slice.order[row]!))
 }
 
 function countAt(batch: StreamBatch, transaction: number, high: number, low: number, below: number): number {
@@ -123,14 +136,10 @@ class PlaceNumbers {
 interface Located {
   readonly slice: Slice
   readonly row: number
-  readonly view: SliceView
 }
 
 function inOrder(slices: readonly Slice[]): Located[] {
-  const located = slices.flatMap((slice) => {
-    const view = new SliceView(slice)
-    return Array.from({ length: slice.rows }, (_, row): Located => ({ slice, row, view }))
-  })
+  const located = slices.flatMap((slice) => Array.from({ length: slice.rows }, (_, row): Located => ({ slice, row })))
   return slices.length < 2 ? located : located.sort((a, b) => a.slice.order[a.row]! - b.slice.order[b.row]!)
 }
 
@@ -191,9 +200,7 @@ class SliceView {
     this.#decoders = slice.schema.columns.map((column) => decoderOf(column.type))
   }
 
-  change(row: number, transaction: Transaction | null, numbers: PlaceNumbers): Change {
-    const { places } = this.slice
-    const sequence = transaction === null ? '' : numbers.next(transaction, places[row * 2]!, places[row * 2 + 1]!)
+  change(row: number, transaction: Transaction | null, sequence: string): Change {
     return new DecodedChange(this, row, transaction, sequence)
   }
 

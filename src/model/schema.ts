@@ -36,6 +36,8 @@ export interface Index {
   readonly definition: string
   /** An exclusion or other constraint, as `ALTER TABLE … ADD CONSTRAINT name <this>`. */
   readonly constraint?: string
+  /** A plain UNIQUE constraint stands on the index. */
+  readonly uniqueConstraint?: boolean
 }
 
 export interface ForeignKey {
@@ -51,6 +53,8 @@ export interface Sequence {
   /** Last value handed out, as text; null when never used. */
   readonly last: string | null
   readonly increment: string
+  /** The source dialect's options where they are not what a new sequence has: `MINVALUE 0 START WITH 0`. */
+  readonly options?: string
 }
 
 export interface ComputedColumn {
@@ -83,6 +87,8 @@ export interface TableSchema {
   readonly partitions?: readonly number[]
   /** The source's mark of how the rows are stored: another one tells of rewrites that no change log has (TRAPS 46). */
   readonly storage?: string
+  /** Numbers of columns that were dropped. */
+  readonly dropped?: readonly number[]
   /** Whose DDL the texts in `indexes` and `foreignKeys` are. */
   readonly dialect: string
 }

@@ -133,13 +133,15 @@ export class SliceEncoder {
     this.#expectColumns(after)
     const { columns } = this.#schema
     const image = source === null ? null : imageOf(source, false)
+    const old = source === null ? null : imageOf(source, true)
     for (let column = 0; column < columns.length; column++) {
       const value = ownValue(after, columns[column]!.name)
+      const from = image !== null && image.lengths[image.first + column] === UNCHANGED_VALUE ? old : image
       // A large key column that did not change is not sent; the old image holds it.
       if (this.#isKey[column])
         this.#requireKey(column, value === UNCHANGED && before !== null ? ownValue(before, columns[column]!.name) : value)
       if (value === undefined) this.#lengths[column] = op === 'update' ? UNCHANGED_VALUE : NULL_VALUE
-      else this.#cell(column, value, image, this.#starts, this.#lengths)
+      else this.#cell(column, value, from, this.#starts, this.#lengths)
     }
   }
 
@@ -149,7 +151,8 @@ export class SliceEncoder {
     if (op === 'insert' || op === 'read') throw new RowError(`${named(op)} has no \`before\``)
     this.#expectColumns(before)
     const { columns } = this.#schema
-    const image = source === null ? null : imageOf(source, true)
+    // Without an old image, the key is the new one's.
+    const image = source === null ? null : (imageOf(source, true) ?? imageOf(source, false))
     let complete = true
     for (let column = 0; column < columns.length; column++) {
       const value = ownValue(before, columns[column]!.name)

@@ -76,7 +76,7 @@ export const ERRORS = {
 export type ErrorCode = keyof typeof ERRORS
 
 export interface ErrorDetails {
-  /** What to type, or where to look. */
+  /** What to type, or where to look. `<pipeline>` stands for the pipeline's name, which the engine fills in. */
   readonly hint?: string
   readonly cause?: unknown
   /** Path into the configuration or the table that it is about. */
@@ -109,7 +109,9 @@ export class TailraceError extends Error {
 export function asTailraceError(error: unknown): TailraceError {
   if (error instanceof TailraceError) return error
   const message = error instanceof Error ? error.message : String(error)
-  return new TailraceError('BUG', message, { cause: error })
+  // Of a signal that was aborted somewhere below: nobody's mistake.
+  const isAbort = error instanceof Error && error.name === 'AbortError'
+  return new TailraceError(isAbort ? 'ABORTED' : 'BUG', message, { cause: error })
 }
 
 /** One finding of `check`: reported all at once, each with what to type. */

@@ -3,18 +3,86 @@ import { TailraceError } from './errors.ts'
 import { nearest } from './config/nearest.ts'
 import type { Selection, SourceTable } from './source.ts'
 
+/** Every table that a person made, whole. */
+export const EVERYTHING: Selection = { tables: [], columns: new Map(), exclude: [], where: new Map(), keys: new Map() }
+
+/** What a selection says of one table, as it was typed. */
+export interface TableTerms {
+  readonly where: string | null
+  /** Null: all but the excluded. */
+  readonly columns: readonly string[] | null
+  readonly excluded: readonly string[]
+  /** Null: the table's own. */
+  readonly key: readonly string[] | null
+}
+
+export const NOTHING_SAID: TableTerms = { where: null, columns: null, excluded: [], key: null }
+
+interface Name {
+  readonly namespace: string
+  readonly name: string
+}
+
+/** A table and the names by which a person may mean it: its own, and the one under which a pipeline came to know it. */
+export interface NamedTable {
+  readonly schema: TableSchema
+  readonly names: readonly Name[]
+}
+
 /** Applies a selection to the tables that there are. Whatever names nothing is a USAGE error with the nearest right name. */
 export function selectTables(all: readonly TableSchema[], selection: Selection): SourceTable[] {
-  const chosen = chooseTables(all, selection.tables)
-  checkNames(selection, chosen)
-  return chosen.map((schema) => ({
+  const chosen = chooseTables(
+    all.map((schema) => ({ schema, names: [schema] })),
+    selection,
+  )
+  return chosen.map(({ schema, names }) => takeTable(schema, termsOf(names, selection)))
+}
+
+/** The tables that the patterns name, besides those that are taken anyway. */
+export function chooseTables<T extends NamedTable>(all: readonly T[], selection: Selection, anyway: readonly T[] = []): readonly T[] {
+  const chosen = new Set<T>(selection.tables.length === 0 ? all : anyway)
+  for (const pattern of selection.tables) for (const table of named(pattern, all)) chosen.add(table)
+  const wanted = all.filter((table) => chosen.has(table))
+  for (const entries of [selection.columns, selection.where, selection.keys])
+    for (const pattern of (entries as ReadonlyMap<string, unknown>).keys()) named(pattern, wanted)
+  return wanted
+}
+
+/** The tables that the pattern means: at least one. */
+export function named<T extends NamedTable>(pattern: string, all: readonly T[]): readonly T[] {
+  const fits = tablePattern(pattern)
+  const found = all.filter(({ names }) => names.some(fits))
+  if (found.length > 0) return found
+  throw unknownTable(
+    pattern,
+    all.map((table) => table.schema),
+  )
+}
+
+export function termsOf(names: readonly Name[], selection: Selection): TableTerms {
+  return {
+    where: lookUp(selection.where, names) ?? null,
+    columns: lookUp(selection.columns, names) ?? null,
+    excluded: selection.exclude.flatMap((pattern) => excludedColumn(pattern, names)),
+    key: lookUp(selection.keys, names) ?? null,
+  }
+}
+
+/** The table on these terms. A column that is not there is a USAGE error. */
+export function takeTable(schema: TableSchema, terms: TableTerms): SourceTable {
+  return onTerms(project(schema, terms), terms)
+}
+
+/** A schema that was cut to the terms before. */
+export function onTerms(schema: TableSchema, terms: TableTerms): SourceTable {
+  return {
     id: schema.id,
-    schema: project(schema, selection),
-    where: lookUp(selection.where, schema) ?? null,
-    columnsFixed: lookUp(selection.columns, schema) !== undefined,
-    ...(lookUp(selection.keys, schema) === undefined ? {} : { keyFixed: true }),
-    excluded: [...excludedColumns(schema, selection.exclude)],
-  }))
+    schema,
+    where: terms.where,
+    columnsFixed: terms.columns !== null,
+    ...(terms.key === null ? {} : { keyFixed: true }),
+    excluded: terms.excluded,
+  }
 }
 
 /** A pattern `name`, `schema.name`, with `*` for any run of characters, as a test on tables. */
@@ -32,18 +100,6 @@ export function tablePattern(pattern: string): (schema: { readonly namespace: st
 function glob(text: string): RegExp {
   const escaped = text.split('*').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
   return new RegExp(`^${escaped.join('.*')}$`, 's')
-}
-
-function chooseTables(all: readonly TableSchema[], patterns: readonly string[]): readonly TableSchema[] {
-  if (patterns.length === 0) return all
-  const chosen = new Set<TableSchema>()
-  for (const pattern of patterns) {
-    const fits = tablePattern(pattern)
-    const found = all.filter(fits)
-    if (found.length === 0) throw unknownTable(pattern, all)
-    for (const schema of found) chosen.add(schema)
-  }
-  return all.filter((schema) => chosen.has(schema))
 }
 
 /** For a name of a table that is none of these: the nearest right one. */
@@ -64,26 +120,18 @@ export function unknownTable(pattern: string, all: readonly TableSchema[]): Tail
   return new TailraceError('USAGE', `no table of the source matches ${JSON.stringify(pattern)}`, { hint, path: 'tables' })
 }
 
-function lookUp<T>(entries: ReadonlyMap<string, T>, schema: TableSchema): T | undefined {
-  for (const [pattern, value] of entries) if (tablePattern(pattern)(schema)) return value
+function lookUp<T>(entries: ReadonlyMap<string, T>, names: readonly Name[]): T | undefined {
+  for (const [pattern, value] of entries) if (names.some(tablePattern(pattern))) return value
   return undefined
 }
 
-function checkNames(selection: Selection, chosen: readonly TableSchema[]): void {
-  for (const entries of [selection.columns, selection.where, selection.keys]) {
-    for (const pattern of (entries as ReadonlyMap<string, unknown>).keys())
-      if (!chosen.some(tablePattern(pattern))) throw unknownTable(pattern, chosen)
-  }
-}
-
-function project(schema: TableSchema, selection: Selection): TableSchema {
-  const wanted = lookUp(selection.columns, schema)
-  const excluded = excludedColumns(schema, selection.exclude)
-  const kept =
-    wanted === undefined ? schema.columns.filter((column) => !excluded.has(column.name)) : wanted.map((name) => findColumn(schema, name))
-  const keyColumns = lookUp(selection.keys, schema) ?? keyNames(schema)
-  if (kept.length === 0) throw new TailraceError('USAGE', `no column of ${schema.id} is left to copy`, { path: 'columns' })
-  const key = keyColumns.map((name) => {
+function project(schema: TableSchema, { columns: wanted, excluded, key }: TableTerms): TableSchema {
+  const left = new Set(excluded.map((name) => findColumn(schema, name).name))
+  const kept = wanted === null ? schema.columns.filter((column) => !left.has(column.name)) : wanted.map((name) => findColumn(schema, name))
+  const keyColumns = key ?? keyNames(schema)
+  if (kept.length === 0 && schema.columns.length > 0)
+    throw new TailraceError('USAGE', `no column of ${schema.id} is left to copy`, { path: 'columns' })
+  const positions = keyColumns.map((name) => {
     const position = kept.findIndex((column) => column.name === findColumn(schema, name).name)
     if (position < 0)
       throw new TailraceError('USAGE', `column ${name} of ${schema.id} identifies its rows and cannot be left out`, {
@@ -92,18 +140,13 @@ function project(schema: TableSchema, selection: Selection): TableSchema {
       })
     return position
   })
-  return { ...schema, columns: kept, key }
+  return { ...schema, columns: kept, key: positions }
 }
 
-function excludedColumns(schema: TableSchema, patterns: readonly string[]): Set<string> {
-  const names = new Set<string>()
-  for (const pattern of patterns) {
-    const dot = pattern.lastIndexOf('.')
-    const [table, column] = dot < 0 ? ['*', pattern] : [pattern.slice(0, dot), pattern.slice(dot + 1)]
-    if (!tablePattern(table)(schema)) continue
-    names.add(findColumn(schema, column.replace(/^"(.*)"$/, '$1')).name)
-  }
-  return names
+function excludedColumn(pattern: string, names: readonly Name[]): string[] {
+  const dot = pattern.lastIndexOf('.')
+  const [table, column] = dot < 0 ? ['*', pattern] : [pattern.slice(0, dot), pattern.slice(dot + 1)]
+  return names.some(tablePattern(table)) ? [column.replace(/^"(.*)"$/, '$1')] : []
 }
 
 function findColumn(schema: TableSchema, name: string): Column {

@@ -21,6 +21,11 @@ export interface LoadRequest {
   readonly format: SnapshotFormat
   /** The chunk may have been loaded before: its range is emptied first, in the same transaction (TRAPS 4a). */
   readonly replace: boolean
+  /**
+   * Rows that stand in the target stay: marked as deleted, or of somebody else. A row whose key is there takes its place, and
+   * `replace` empties as `clear` does softly.
+   */
+  readonly merge?: boolean
 }
 
 /** Receives one chunk. Disposing it before `finish` leaves nothing of the chunk in the target. */
@@ -69,6 +74,8 @@ export interface Sink extends AsyncDisposable {
   inspect(table: SinkTable, signal: AbortSignal): Promise<'absent' | 'empty' | 'filled'>
   /** What `applySchema` would run, for `plan`. */
   describeSchema?(table: SinkTable): readonly string[]
+  /** Columns whose values the target does not keep in a type of the same kind, and what becomes of them, for `plan`. */
+  describeTypes?(table: SinkTable): readonly string[]
   /**
    * Makes the target table, or evolves it from `previous`; idempotent; never destroys data (a dropped column stays,
    * nullable). `replace`: drop what stands there first (`--if-exists replace`). Also called at every start for each table,
@@ -76,8 +83,11 @@ export interface Sink extends AsyncDisposable {
    * the stream come as barriers through `write`.
    */
   applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options?: { readonly replace?: boolean }): Promise<void>
-  /** Empties the target table: before a snapshot under rule T, `--if-exists truncate`. Durable when resolved. */
-  clear(table: SinkTable, signal: AbortSignal): Promise<void>
+  /**
+   * Empties the target table: before a snapshot under rule T, `--if-exists truncate`. Durable when resolved. `softly`
+   * (`--deletes soft`): rows with a key are marked as deleted and stay, of those without one only the marked stay.
+   */
+  clear(table: SinkTable, signal: AbortSignal, options?: { readonly softly?: boolean }): Promise<void>
   /** The formats in which this table can be loaded, best first, where that depends on its types; after `applySchema`. */
   formats?(table: SinkTable, signal: AbortSignal): Promise<readonly SnapshotFormat[]>
   /** Starts to load one chunk of a snapshot. */

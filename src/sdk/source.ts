@@ -143,8 +143,18 @@ export interface Source extends AsyncDisposable {
   comparePositions?(a: Position, b: Position): -1 | 0 | 1 | undefined
   /** Bytes of log between two positions, for lag. */
   distance?(from: Position, to: Position): number
+  /**
+   * Rejects with HISTORY_LOST when the stream cannot go on from there, as `stream` would: asked where a run ends before it
+   * reads anything, because it is there already.
+   */
+  assertResumable?(from: Position, signal: AbortSignal): Promise<void>
   /** End of the log now. */
   head?(signal: AbortSignal): Promise<Position>
+  /**
+   * A position past every transaction that was committed up to the time (milliseconds since 1970), once the source's own clock
+   * has passed it; null before. For `--until <time>` on a quiet source; without it, our clock and `head` decide.
+   */
+  endAt?(time: number, signal: AbortSignal): Promise<Position | null>
   /** Position of a person's text (`--until 0/16B3748`); null when it is none of this source's. */
   parsePosition?(text: string, signal: AbortSignal): Promise<Position | null>
   /** Whether what the transaction did is in the view already. */

@@ -23,7 +23,7 @@ export interface StateSchema {
 }
 
 export const STATE_SCHEMA: StateSchema = {
-  version: 1,
+  version: 2,
   create: `
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE pipelines (
@@ -37,7 +37,7 @@ export const STATE_SCHEMA: StateSchema = {
       PRIMARY KEY (pipeline, key)) STRICT, WITHOUT ROWID;
     CREATE TABLE tables (
       pipeline TEXT NOT NULL, id TEXT NOT NULL, state TEXT NOT NULL, schema TEXT NOT NULL, target TEXT NOT NULL,
-      rule TEXT, counters TEXT,
+      rule TEXT, counters TEXT, terms TEXT,
       PRIMARY KEY (pipeline, id)) STRICT;
     CREATE TABLE chunks (
       pipeline TEXT NOT NULL, table_id TEXT NOT NULL, id INTEGER NOT NULL, chunk TEXT NOT NULL, view INTEGER,
@@ -55,7 +55,7 @@ export const STATE_SCHEMA: StateSchema = {
       id INTEGER PRIMARY KEY AUTOINCREMENT, pipeline TEXT NOT NULL, request TEXT NOT NULL) STRICT;
     CREATE INDEX requests_of_pipeline ON requests (pipeline, id);
   `,
-  migrations: [],
+  migrations: [{ to: 2, sql: 'ALTER TABLE tables ADD COLUMN terms TEXT' }],
 }
 
 /** How long a statement waits for another process's transaction; ours are single rows. */

@@ -65,7 +65,7 @@ export class SqlitePipeline implements PipelineState {
   async saveTable(record: TableRecord): Promise<void> {
     this.#fenced(() =>
       this.#file.run(
-        'INSERT OR REPLACE INTO tables (pipeline, id, state, schema, target, rule, counters) VALUES (?, ?, ?, ?, ?, ?, ?)',
+        'INSERT OR REPLACE INTO tables (pipeline, id, state, schema, target, rule, counters, terms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
         this.name,
         record.id,
         record.state,
@@ -73,6 +73,7 @@ export class SqlitePipeline implements PipelineState {
         JSON.stringify(record.target),
         record.rule,
         record.counters,
+        record.terms === null ? null : JSON.stringify(record.terms),
       ),
     )
   }

@@ -37,6 +37,7 @@ export function tablesOf(file: StateConnection, pipeline: string): TableRecord[]
     target: JSON.parse(String(cells['target'])) as TableRecord['target'],
     rule: cells['rule'] as TableRecord['rule'],
     counters: cells['counters'] as string | null,
+    terms: cells['terms'] === null ? null : (JSON.parse(String(cells['terms'])) as TableRecord['terms']),
   }))
 }
 

@@ -147,10 +147,11 @@ describe('the state file', () => {
 })
 
 describe('versions of the state file', () => {
+  const version = STATE_SCHEMA.version + 1
   const next: StateSchema = {
-    version: 2,
+    version,
     create: `${STATE_SCHEMA.create}; ALTER TABLE pipelines ADD COLUMN colour TEXT`,
-    migrations: [{ to: 2, sql: 'ALTER TABLE pipelines ADD COLUMN colour TEXT' }],
+    migrations: [...STATE_SCHEMA.migrations, { to: version, sql: 'ALTER TABLE pipelines ADD COLUMN colour TEXT' }],
   }
 
   function copyOfFixture(): string {
@@ -166,11 +167,20 @@ describe('versions of the state file', () => {
     await using state = await store.open({ ...record!, sourceLabel: 'x', sinkLabel: 'y' }, thisHolder())
     const [table] = await state.tables()
     assert.equal(table?.schema.columns[0]?.name, 'id')
+    assert.equal(table?.terms, null)
     assert.equal((await state.chunks(table!.id))[0]?.done, true)
     assert.equal((await state.views()).length, 1)
     assert.equal(await state.memory.get('slot'), 'tailrace_fixture')
     assert.equal((await store.deadLetters('fixture', { limit: 9 })).length, 1)
     assert.equal((await state.takeRequests()).length, 1)
+  })
+
+  test('the file that release 2 wrote is read by this one', async () => {
+    const file = join(mkdtempSync(join(root, 'v')), 'state.db')
+    cpSync(join(import.meta.dirname, '..', '..', 'test-data', 'state', 'v2', 'state.db'), file)
+    await using store = await openSqliteStore(file)
+    const [table] = await store.tables('fixture')
+    assert.deepEqual(table?.terms, { where: 'total > 0', columns: null, excluded: ['note'], key: null, asked: 'in', strangers: 'none' })
   })
 
   test('an older file is migrated, a copy of it is kept and can be read by the older release', async () => {
@@ -186,7 +196,7 @@ describe('versions of the state file', () => {
 
   test('a migration that fails leaves the older file', () => {
     const file = copyOfFixture()
-    const broken = { ...next, migrations: [...next.migrations, { to: 2, sql: 'CREATE TABLE meta (a)' }] }
+    const broken = { ...next, migrations: [...next.migrations, { to: version, sql: 'CREATE TABLE meta (a)' }] }
     assert.throws(() => openStateFile(file, broken))
     openStateFile(file, next).close()
   })
@@ -195,7 +205,10 @@ describe('versions of the state file', () => {
     const file = copyOfFixture()
     openStateFile(file, next).close()
     const before = readFileSync(file)
-    await assert.rejects(openSqliteStore(file), isDamaged(/newer release: schema 2, this one knows 1/))
+    await assert.rejects(
+      openSqliteStore(file),
+      isDamaged(new RegExp(`newer release: schema ${version}, this one knows ${STATE_SCHEMA.version}`)),
+    )
     assert.ok(before.equals(readFileSync(file)))
   })
 })
@@ -341,6 +354,7 @@ function randomStep(random: () => number): Step {
     target: { namespace: pick(null, 'x'), name: 't' },
     rule: pick(null, 'chunk', 'table'),
     counters: pick(null, '{}'),
+    terms: pick(null, { where: null, columns: null, excluded: [], key: ['a'], asked: 'out', strangers: 'none' } as const),
   } as const
   const chunks = pick([], [chunk])
   const remembered = pick(null, 'v', '')

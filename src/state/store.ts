@@ -1,5 +1,6 @@
 import type { Position, View } from '../model/position.ts'
 import type { TableId, TableSchema } from '../model/schema.ts'
+import type { TableTerms } from '../sdk/selection.ts'
 import type { Chunk } from '../sdk/source.ts'
 import type { Memory } from '../sdk/connector.ts'
 
@@ -72,6 +73,19 @@ export interface TableRecord {
   readonly rule: 'chunk' | 'table' | null
   /** JSON of counters, so that a later run goes on counting. */
   readonly counters: string | null
+  /** On what terms it is copied, to be compared with what is asked later; null: an older release did not say. */
+  readonly terms: KeptTerms | null
+}
+
+/** The terms of a table and what else a later run must know of how it came in. */
+export interface KeptTerms extends TableTerms {
+  /** `tailrace tables <pipeline> add|remove`: a person's word counts more than the selection. */
+  readonly asked: 'in' | 'out' | null
+  /**
+   * Rows of somebody else in the target when the copy began. `kept` (`--if-exists append`): they are never emptied out;
+   * `to-go` (`truncate`): they go before the first reading.
+   */
+  readonly strangers: 'none' | 'kept' | 'to-go'
 }
 
 export interface ChunkRecord {

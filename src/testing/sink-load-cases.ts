@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { Op, type SnapshotFrame } from '../model/batch.ts'
 import type { TableSchema } from '../model/schema.ts'
 import { textRowsToSlice } from '../model/slice-builder.ts'
-import type { Loader } from '../sdk/sink.ts'
+import type { Loader, LoadRequest, SinkCapabilities } from '../sdk/sink.ts'
+import { DELETED_COLUMN } from '../sdk/soft-delete.ts'
 import type { Chunk } from '../sdk/source.ts'
 import { at, insert, remove, schemaOf, update, type Image } from './sink-batches.ts'
 import type { SinkBench, SinkCase } from './sink-bench.ts'
@@ -41,8 +42,11 @@ export function framesOf(schema: TableSchema, ...frames: readonly (readonly Imag
   })
 }
 
-function begin(bench: SinkBench, schema: TableSchema, chunk: Chunk, replace = false): Promise<Loader> {
-  return bench.sink.load({ table: bench.table(schema), chunk, format: 'rows', replace }, bench.signal)
+/** What becomes of rows that stand in the target already. */
+type Existing = Partial<Pick<LoadRequest, 'replace' | 'merge'>>
+
+function begin(bench: SinkBench, schema: TableSchema, chunk: Chunk, { replace = false, merge = false }: Existing = {}): Promise<Loader> {
+  return bench.sink.load({ table: bench.table(schema), chunk, format: 'rows', replace, merge }, bench.signal)
 }
 
 /** Loads a chunk; each frame's bytes are wiped once its `write` has resolved, as a reader that reuses them would. */
@@ -51,9 +55,9 @@ export async function load(
   schema: TableSchema,
   chunk: Chunk,
   frames: readonly SnapshotFrame[],
-  replace = false,
+  existing: Existing = {},
 ): Promise<number> {
-  await using loader = await begin(bench, schema, chunk, replace)
+  await using loader = await begin(bench, schema, chunk, existing)
   for (const frame of frames) {
     await loader.write(frame)
     if (frame.format === 'rows') frame.slice.bytes.fill(0x23)
@@ -112,7 +116,7 @@ export const loadCases: readonly SinkCase[] = [
         for (const frame of framesOf(items, [['11', 'b', null]], [['12', 'c', null]])) await loader.write(frame)
       }
       {
-        await using loader = await begin(bench, items, keyRange(0, null, '10'), true)
+        await using loader = await begin(bench, items, keyRange(0, null, '10'), { replace: true })
         for (const frame of framesOf(items, [['2', 'b', null]])) await loader.write(frame)
       }
       await bench.expect(items, [item('1', 'a', null)])
@@ -132,7 +136,7 @@ export const loadCases: readonly SinkCase[] = [
           ['10', 'new', null],
           ['15', 'new', null],
         ]),
-        true,
+        { replace: true },
       )
       await bench.expect(
         items,
@@ -140,8 +144,8 @@ export const loadCases: readonly SinkCase[] = [
           .map((id) => item(id, 'old', null))
           .concat(['10', '15'].map((id) => item(id, 'new', null))),
       )
-      await load(bench, items, keyRange(2, '20', null), framesOf(items, [['21', 'new', null]]), true)
-      await load(bench, items, keyRange(0, null, '10'), [], true)
+      await load(bench, items, keyRange(2, '20', null), framesOf(items, [['21', 'new', null]]), { replace: true })
+      await load(bench, items, keyRange(0, null, '10'), [], { replace: true })
       await bench.expect(
         items,
         ['10', '15', '21'].map((id) => item(id, 'new', null)),
@@ -170,7 +174,7 @@ export const loadCases: readonly SinkCase[] = [
           ['2', null],
           ['2', null],
         ]),
-        true,
+        { replace: true },
       )
       await bench.expect(keyless, [
         { a: '2', b: null },
@@ -208,4 +212,99 @@ export const loadCases: readonly SinkCase[] = [
       await bench.expectPosition(at(1))
     },
   },
+  {
+    title: 'merge: a row that comes takes the place of the one at its key, all others stay',
+    async run(bench) {
+      await bench.start(items)
+      const before: Image[] = ['1', '2', '3', '11'].map((id) => [id, 'old', '1.00'])
+      await load(bench, items, whole, framesOf(items, before))
+      const rows = await load(bench, items, keyRange(0, null, '10'), framesOf(items, [['2', 'new', null]], [['4', 'new', '2.00']]), {
+        merge: true,
+      })
+      assert.equal(rows, 2)
+      assert.equal(await load(bench, items, keyRange(1, '10', null), [], { merge: true }), 0)
+      await bench.expect(items, [
+        item('1', 'old', '1.00'),
+        item('2', 'new', null),
+        item('3', 'old', '1.00'),
+        item('4', 'new', '2.00'),
+        item('11', 'old', '1.00'),
+      ])
+    },
+  },
+  {
+    title: 'soft deletes: emptied softly, rows stay marked until they come again',
+    deletes: 'soft',
+    unfit: onlySoft,
+    async run(bench) {
+      await bench.start(items, keyless)
+      await load(
+        bench,
+        items,
+        whole,
+        framesOf(
+          items,
+          ['1', '2', '3', '11', '12'].map((id): Image => [id, 'old', null]),
+        ),
+      )
+      await bench.commit(remove(items, ['1', null, null]))
+      await bench.sink.clear(bench.table(items), bench.signal, { softly: true })
+      assert.deepEqual(await marks(bench, items), ['1,old,true', '11,old,true', '12,old,true', '2,old,true', '3,old,true'])
+      const again = [
+        keyRange(0, null, '10'),
+        framesOf(items, [
+          ['2', 'new', null],
+          ['3', 'new', null],
+        ]),
+      ] as const
+      await load(bench, items, ...again, { merge: true })
+      await load(bench, items, keyRange(1, '10', null), framesOf(items, [['12', 'new', null]]), { merge: true })
+      assert.deepEqual(await marks(bench, items), ['1,old,true', '11,old,true', '12,new,false', '2,new,false', '3,new,false'])
+      await load(bench, items, keyRange(0, null, '10'), framesOf(items, [['3', 'newer', null]]), { merge: true, replace: true })
+      assert.deepEqual(await marks(bench, items), ['1,old,true', '11,old,true', '12,new,false', '2,new,true', '3,newer,false'])
+      await bench.commit(insert(items, ['1', 'back', null]), remove(items, ['3', null, null]))
+      assert.deepEqual(await marks(bench, items), ['1,back,false', '11,old,true', '12,new,false', '2,new,true', '3,newer,true'])
+    },
+  },
+  {
+    title: 'soft deletes without a key: emptied softly, only what was marked stays',
+    deletes: 'soft',
+    unfit: onlySoft,
+    async run(bench) {
+      await bench.start(keyless)
+      await load(
+        bench,
+        keyless,
+        whole,
+        framesOf(keyless, [
+          ['1', 'x'],
+          ['2', 'x'],
+        ]),
+      )
+      await bench.commit(remove(keyless, ['1', 'x']))
+      await bench.sink.clear(bench.table(keyless), bench.signal, { softly: true })
+      await load(
+        bench,
+        keyless,
+        whole,
+        framesOf(keyless, [
+          ['2', 'x'],
+          ['3', 'x'],
+        ]),
+        { merge: true },
+      )
+      assert.deepEqual(await marks(bench, keyless), ['1,x,true', '2,x,false', '3,x,false'])
+    },
+  },
 ]
+
+function onlySoft({ delete: ways }: SinkCapabilities): string | null {
+  return ways.includes('soft') ? null : 'it has no soft deletes'
+}
+
+/** Rows as their first two columns and whether they are marked as deleted, sorted. */
+async function marks(bench: SinkBench, schema: TableSchema): Promise<string[]> {
+  const [first = '', second = ''] = schema.columns.map((column) => column.name)
+  const rows = await bench.target.rows(bench.table(schema))
+  return rows.map((row) => [row[first], row[second], /^(t|true|1)$/.test(row[DELETED_COLUMN] ?? '')].join()).sort()
+}

@@ -176,6 +176,25 @@ const betweenRuns = evolutions.map((evolution): SinkCase => ({
   },
 }))
 
+/** A table that is read again takes the shape of its new view, wherever its target stands on the way there. */
+const way = [base, tableOf(id, { ...a, name: 'a_old' }, b), swapped]
+const fromAnywhere = way.map((_, steps): SinkCase => ({
+  title: `applySchema with a rename and a new column of the old name, ${steps} of 2 steps done before (TRAPS 47)`,
+  unfit: onlySchemaChanges,
+  async run(bench) {
+    await bench.start(base)
+    await bench.commit(insert(base, ['1', 'old', '1']))
+    const tables = way.map((schema) => bench.table(schema))
+    for (let step = 1; step <= steps; step++) await bench.sink.applySchema(tables[step]!, tables[step - 1]!, bench.signal)
+    await bench.sink.applySchema(tables[2]!, tables[0]!, bench.signal)
+    await bench.commit(insert(swapped, ['2', 'y', '2', 'new']))
+    await bench.expect(swapped, [
+      { id: '1', a_old: 'old', b: '1', a: null },
+      { id: '2', a_old: 'y', b: '2', a: 'new' },
+    ])
+  },
+}))
+
 /** A new run finds the evolved table and writes to it. */
 async function goesOn(bench: SinkBench, { to, rows }: Evolution): Promise<void> {
   const again = await bench.target.reopen()
@@ -187,6 +206,7 @@ async function goesOn(bench: SinkBench, { to, rows }: Evolution): Promise<void> 
 export const schemaCases: readonly SinkCase[] = [
   ...inOneTransaction,
   ...betweenRuns,
+  ...fromAnywhere,
   {
     title: 'a schema change of a transaction that is given up is not seen, and can come again',
     unfit: (capabilities) => onlyTransactional(capabilities) ?? onlySchemaChanges(capabilities),

@@ -79,7 +79,8 @@ function schemaOf(id: TableId): TableSchema {
 }
 
 function table(id: TableId, state: TableRecord['state'] = 'copying'): TableRecord {
-  return { id, state, schema: schemaOf(id), target: { namespace: null, name: 'o' }, rule: 'chunk', counters: '{"read":1}' }
+  const terms = { where: 'n > 1', columns: ['id'], excluded: ['é'], key: null, asked: 'in', strangers: 'kept' } as const
+  return { id, state, schema: schemaOf(id), target: { namespace: null, name: 'o' }, rule: 'chunk', counters: '{"read":1}', terms }
 }
 
 function chunk(id: number, done = false, view: number | null = null): ChunkRecord {
@@ -295,8 +296,8 @@ function ledgerTests(makeStore: MakeStore): void {
     await using state = await store.open(identity(), first)
     await state.saveTable(table(orders))
     await state.saveTable(table(lines))
-    await state.saveTable({ ...table(orders, 'streaming'), rule: null, counters: null })
-    const expected = [table(lines), { ...table(orders, 'streaming'), rule: null, counters: null }]
+    await state.saveTable({ ...table(orders, 'streaming'), rule: null, counters: null, terms: null })
+    const expected = [table(lines), { ...table(orders, 'streaming'), rule: null, counters: null, terms: null }]
     assert.deepEqual(await state.tables(), expected)
     assert.deepEqual(await store.tables('p'), expected)
     assert.deepEqual(await store.tables('unknown'), [])

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { rmSync, existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { HOLDING_TRANSFORM, lsnOf, logEnd, onePipeline, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
 import { copiedRanges, loggedUri, rangeText } from '../kit/copy-log.ts'
-import { chunksDone } from '../kit/run-cli.ts'
+import { killInSnapshot } from '../kit/kill-in-snapshot.ts'
 import { createHardTables, HARD_TABLES, slots } from '../kit/source-database.ts'
 import { until } from '../kit/until.ts'
 
@@ -83,21 +84,29 @@ test('CASE 3: positions move past a transaction that is still open; killed; it c
   await p.equal('t')
 })
 
+/** Holds at the 1,500th row that it sees while the file `hold` is there. */
+const HOLDING_HALFWAY = `let rows = 0\n${HOLDING_TRANSFORM.replaceAll("existsSync('hold')", "(rows >= 1500 && existsSync('hold'))").replace('{\n', '{\n  rows++\n')}`
+
 test('CASE 4: rows of one COPY share an LSN, transactions hold logical messages; killed between: each row comes once (dbz#1554, dbz#2058)', async () => {
   await using p = await onePipeline()
   // No key: a row that comes twice is there twice.
-  await p.source.query('CREATE TABLE log (n integer, v text); ALTER TABLE log REPLICA IDENTITY FULL; CREATE TABLE source_rows (n integer)')
-  await p.source.query('INSERT INTO source_rows SELECT generate_series(1, 3000)')
-  const args = ['--tables', 'log']
-  for (let round = 0; round < 3; round++) {
+  await p.source.query('CREATE TABLE log (n integer, v text); ALTER TABLE log REPLICA IDENTITY FULL')
+  const file = `'${join(p.source.server.dataDir, 'rows')}'`
+  await p.source.query(`COPY (SELECT i, 'bulk' FROM generate_series(1, 3000) i) TO ${file}`)
+  writeFileSync(p.folder.join('hold.ts'), HOLDING_HALFWAY)
+  const args = ['--tables', 'log', '--transform', 'hold.ts']
+  for (const [round, held] of [false, true, false, true].entries()) {
+    if (held) writeFileSync(p.folder.join('hold'), '')
     await using cli = round === 0 ? await p.follow(args) : p.sync(['--follow', ...args])
     const before = p.state().position
     await p.source.query(
-      `BEGIN; SELECT pg_logical_emit_message(true, 'app', 'inside'); INSERT INTO log SELECT n, 'bulk ${round}' FROM source_rows; SELECT pg_logical_emit_message(false, 'app', 'not transactional'); INSERT INTO log VALUES (0, 'last'); COMMIT`,
+      `BEGIN; SELECT pg_logical_emit_message(true, 'app', 'inside'); COPY log FROM ${file}; SELECT pg_logical_emit_message(false, 'app', 'not transactional'); INSERT INTO log VALUES (0, 'last'); COMMIT`,
     )
     await p.source.query(`SELECT pg_logical_emit_message(true, 'app', 'alone')`)
-    await cli.until('a newer position', () => p.state().position !== before)
+    if (held) await cli.until('half of the rows', () => existsSync(p.folder.join('held')))
+    else await cli.until('a newer position', () => p.state().position !== before)
     await cli.kill()
+    for (const name of ['hold', 'held']) rmSync(p.folder.join(name), { force: true })
   }
   await p.catchUp(args)
   await p.equal('log')
@@ -107,18 +116,8 @@ test('CASE 5: kill -9 at 99 % of a snapshot: only what was not done is read agai
   await using p = await onePipeline()
   await createHardTables(p.source, { rows: 30_000, bodyBytes: 10 })
   const sourceUri = await loggedUri(p.source)
-  writeFileSync(p.folder.join('hold.ts'), HOLDING_TRANSFORM)
-  const args = ['--tables', 'orders', '--transform', 'hold.ts', '--source.chunk-bytes', '65536', '--workers', '1']
-  {
-    await using cli = p.sync(['--follow', ...args], { sourceUri })
-    await cli.until('99 % of the chunks', () => {
-      const { done, all } = chunksDone(p.stateFile)
-      if (all > 0 && done >= all - 2) writeFileSync(p.folder.join('hold'), '')
-      return all > 20 && done >= all - 2
-    })
-    await cli.kill()
-  }
-  rmSync(p.folder.join('hold'), { force: true })
+  const args = ['--tables', 'orders', '--source.chunk-bytes', '65536', '--workers', '1']
+  await killInSnapshot(p, 'last', ['--follow', ...args], { sourceUri })
   const ledger = p.state().chunks
   const left = ledger.filter((chunk) => !chunk.done).map(rangeText)
   assert.ok(left.length >= 1 && left.length <= 2, `${left.length} of ${ledger.length} chunks were left`)
@@ -135,14 +134,7 @@ test('CASE 5: kill -9 at 99 % of a snapshot: only what was not done is read agai
 test('kill -9 in a bounded copy, started again: it is copied anew and nothing is left upstream', async () => {
   await using p = await onePipeline()
   await createHardTables(p.source, { rows: 20_000 })
-  {
-    await using cli = p.sync(['--source.chunk-bytes', '65536', '--workers', '1'])
-    await cli.until('half of the chunks', () => {
-      const { done, all } = chunksDone(p.stateFile)
-      return all > 0 && done >= all / 2
-    })
-    await cli.kill()
-  }
+  await killInSnapshot(p, 0.5, ['--source.chunk-bytes', '65536', '--workers', '1'])
   await p.source.query('UPDATE orders SET n = n + 1 WHERE id % 30 = 0; DELETE FROM orders WHERE id % 70 = 0')
   await using cli = p.sync([])
   assert.equal((await cli.ended()).code, 0, cli.stderr)

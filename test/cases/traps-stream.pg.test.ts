@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import pg from 'pg'
 import { HOLDING_TRANSFORM, logEnd, lsnOf, onePipeline, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
-import { slots } from '../kit/source-database.ts'
+import { assertHistoryLost, setPositions } from '../kit/positions.ts'
 import { until } from '../kit/until.ts'
 
 /** No key: a row that comes twice is there twice. */
@@ -12,30 +11,6 @@ async function keylessTable(p: OnePipeline): Promise<void> {
   await p.source.query(
     `CREATE TABLE log (n integer, v text); ALTER TABLE log REPLICA IDENTITY FULL; INSERT INTO log SELECT i, 'v' FROM generate_series(1, 50) i`,
   )
-}
-
-function setPositions(p: OnePipeline, change: (position: string) => string): void {
-  for (const [file, table] of [
-    [p.stateFile, 'pipelines'],
-    [p.targetFile, 'tailrace_checkpoints'],
-  ] as const) {
-    const database = new DatabaseSync(file)
-    const position = String(database.prepare(`SELECT position FROM ${table}`).get()?.['position'])
-    database.prepare(`UPDATE ${table} SET position = ?`).run(change(position))
-    database.close()
-  }
-}
-
-async function assertHistoryLost(p: OnePipeline): Promise<void> {
-  const before = [await slots(p.source), p.checkpoint()]
-  const { stdout } = await p.catchUp([], 1)
-  const { problems } = JSON.parse(stdout) as { problems: { code: string; severity?: string }[] }
-  assert.deepEqual(
-    problems.filter((each) => each.severity !== 'warning').map((each) => each.code),
-    ['HISTORY_LOST'],
-  )
-  const after = [await slots(p.source), p.checkpoint()]
-  assert.deepEqual(after, before)
 }
 
 test('TRAP 18: stopped at the end of the first of two adjacent commits: the second comes, the first does not come again', async () => {
@@ -84,7 +59,7 @@ test('TRAP 19: a saved position of another cluster is lost history', async () =>
 })
 
 test('TRAP 20: while a large transaction is half received and half applied, no keepalive confirms what is past it', async () => {
-  await using p = await onePipeline({ wal_sender_timeout: '1s' })
+  await using p = await onePipeline()
   await p.source.query('CREATE TABLE t (id integer PRIMARY KEY, v text); CREATE TABLE elsewhere (i integer); INSERT INTO t VALUES (0)')
   writeFileSync(p.folder.join('hold.ts'), HOLDING_TRANSFORM)
   const args = ['--tables', 't', '--transform', 'hold.ts']

@@ -99,15 +99,13 @@ export class CrashRun {
     })
   }
 
-  /** Kills within a second of the start, at what is seen first: the lease, the slot being read, or a moment. */
+  /** Kills soon after the start: when the slot is read, or after a moment. */
   async killAtStart(at: 'slot' | number): Promise<void> {
     const { source } = this.#parts
-    const started = performance.now()
     await using cli = this.start('--follow')
     if (at === 'slot') await cli.until('the slot being read', async () => (await slots(source)).some((slot) => slot.active))
     else await sleep(at)
     await cli.kill()
-    if (at !== 'slot') assert.ok(performance.now() - started < 1000)
   }
 
   /** Interrupts, and kills while it drains; false when it was too quick to be killed. */

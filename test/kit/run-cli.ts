@@ -41,7 +41,8 @@ function plainEnvironment(): NodeJS.ProcessEnv {
 }
 
 export function runCli(args: readonly string[], { folder, state = join(folder, 'state.db'), env = {} }: CliOptions): Cli {
-  const child = spawn(process.execPath, [join(ROOT, 'bin', 'tailrace.js'), ...args, '--state', state, '--progress', 'none'], {
+  const quiet = args[0] === 'sync' ? ['--progress', 'none'] : []
+  const child = spawn(process.execPath, [join(ROOT, 'bin', 'tailrace.js'), ...args, '--state', state, ...quiet], {
     cwd: folder,
     env: { ...plainEnvironment(), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -20,8 +20,13 @@ after(async () => {
 
 type Problem = Plan['problems'][number]
 
-/** What `plan` finds; nothing may have been made on the source. */
+/** The errors that `plan` finds. */
 async function problemsOf(source: SourceDatabase, uri: string, settings: PipelineSettings = {}): Promise<readonly Problem[]> {
+  return (await findingsOf(source, uri, settings)).filter((problem) => problem.severity === 'error')
+}
+
+/** What `plan` finds; nothing may have been made on the source. */
+async function findingsOf(source: SourceDatabase, uri: string, settings: PipelineSettings = {}): Promise<readonly Problem[]> {
   await using folder = await tempFolder('tr-check-')
   const options = await pipelineOptions(
     { follow: true, ...settings },
@@ -41,7 +46,7 @@ async function problemsOf(source: SourceDatabase, uri: string, settings: Pipelin
   })
   assert.equal(await source.value('SELECT count(*) FROM pg_replication_slots WHERE database = current_database()'), '0')
   assert.equal(await source.value("SELECT count(*) FROM pg_publication WHERE pubname LIKE 'tailrace\\_%'"), '0')
-  return plan.problems.filter((problem) => problem.severity === 'error')
+  return plan.problems
 }
 
 function only(problems: readonly Problem[], code: string, message: RegExp, hint: RegExp): void {
@@ -203,4 +208,24 @@ test('the server: wal_level replica', async () => {
   await using target = await openTarget('sqlite', small)
   const report = await new Pipeline(source, target).run('copy')
   assert.equal(report.ok, true, 'a copy needs no logical log')
+})
+
+test('TRAP 25: a server that gives up slots of paused pipelines, by size or by time, is said', async () => {
+  const settings = { wal_level: 'logical', max_slot_wal_keep_size: '64MB', ...(MAJOR < 18 ? {} : { idle_replication_slot_timeout: '2h' }) }
+  await using server = await Bench.start({ settings })
+  await using source = await server.database('CREATE TABLE t (id int PRIMARY KEY)')
+  const warnings = (await findingsOf(source, source.uri)).map((problem) => problem.message).join('\n')
+  assert.match(warnings, /more than 64 MB of log \(max_slot_wal_keep_size\)/)
+  if (MAJOR >= 18) assert.match(warnings, /idle for 7200 s \(idle_replication_slot_timeout\)/)
+  const copy = await findingsOf(source, source.uri, { follow: false })
+  assert.doesNotMatch(JSON.stringify(copy), /slot/, 'a copy keeps no slot')
+})
+
+test('TRAP 26: a failover slot whose standbys are not waited for is said', async () => {
+  await using source = await bench.database('CREATE TABLE t (id int PRIMARY KEY)')
+  const about = async (uri: string): Promise<string[]> =>
+    (await findingsOf(source, uri)).filter((problem) => problem.path === 'failover').map((problem) => problem.message)
+  const [warning] = await about(`${source.uri}?failover=true`)
+  assert.match(warning ?? '', MAJOR < 17 ? /came with PostgreSQL 17/ : /synchronized_standby_slots is empty/)
+  assert.deepEqual(await about(source.uri), [])
 })

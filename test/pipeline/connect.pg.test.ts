@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict'
-import { chmod, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { chmod, readFile, writeFile } from 'node:fs/promises'
+import net from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { describe, test } from 'node:test'
+import { connect as connectTls, TLSSocket } from 'node:tls'
 import { connectorContext } from '../../src/engine/open.ts'
 import { silentLogger } from '../../src/sdk/logger.ts'
 import { memoryStore } from '../../src/state/memory.ts'
 import { thisHolder } from '../../src/state/lease.ts'
 import { startPostgres, type PostgresServer } from '../../src/testing/postgres-server.ts'
 import { tempFolder } from '../../src/testing/temp-folder.ts'
+import type { KeyPair } from '../../src/testing/tls-certificates.ts'
 import { endpoint, MAJOR, Oracle } from './kit.ts'
 
 interface Session {
@@ -203,6 +207,36 @@ describe('passwords', () => {
     )
   })
 
+  test('SCRAM bound to its TLS session: who stands between cannot pass the log-in on', async () => {
+    await using server = await startPostgres({
+      major: MAJOR,
+      ssl: true,
+      hba: ['hostssl all all all scram-sha-256', 'hostnossl all all all md5'],
+    })
+    await sql(server, "CREATE ROLE walter LOGIN PASSWORD 's3cret'")
+    const { tls: certificates } = server
+    assert.ok(certificates !== null)
+    const uri = (port: number, params: Record<string, string>): string =>
+      `postgres://walter:s3cret@127.0.0.1:${port}/postgres?${new URLSearchParams({ sslmode: 'require', ...params }).toString()}`
+    assert.equal((await connect(uri(server.port, { channel_binding: 'require' }))).ok, true)
+    assert.equal((await connect(uri(server.port, { channel_binding: 'disable' }))).ok, true)
+    refused(await connect(uri(server.port, { channel_binding: 'require', sslmode: 'disable' })), 'NOT_ALLOWED', /channel/i)
+    await using between = await standBetween(server.port, await certificates.client('somebody'))
+    refused(await connect(uri(between.port, {})), 'NOT_ALLOWED', /channel binding/)
+    refused(await connect(uri(between.port, { channel_binding: 'require' })), 'NOT_ALLOWED', /channel binding/)
+    assert.equal((await connect(uri(between.port, { channel_binding: 'disable' }))).ok, true, 'without it nothing is noticed')
+  })
+
+  test('require with an authority asks for it, as libpq does', async () => {
+    await using server = await startPostgres({ major: MAJOR, ssl: true, hba: ['hostssl all all all trust'] })
+    const { tls: certificates } = server
+    assert.ok(certificates !== null)
+    const uri = (ca: string): string =>
+      `postgres://postgres@127.0.0.1:${server.port}/postgres?${new URLSearchParams({ sslmode: 'require', sslrootcert: ca }).toString()}`
+    assert.equal((await connect(uri(certificates.ca))).ok, true)
+    refused(await connect(uri(certificates.strangerCa)), 'NOT_ALLOWED', /sslmode=require: .*CERT/)
+  })
+
   test('no such user, no such database, nobody there: each says what to do', async () => {
     await using server = await startPostgres({ major: MAJOR })
     const database = await connect(server.uri('nowhere'))
@@ -249,3 +283,34 @@ describe('addresses', () => {
     assert.equal((await connect(`postgres://postgres@[::1]:${server.port}/postgres`)).ok, true)
   })
 })
+
+/** Ends the TLS of a client with a certificate of its own and opens another to the server. */
+async function standBetween(upstream: number, pair: KeyPair): Promise<AsyncDisposable & { readonly port: number }> {
+  const [cert, key] = [await readFile(pair.cert), await readFile(pair.key)]
+  const sockets = new Set<net.Socket>()
+  const open = (socket: net.Socket): net.Socket => {
+    sockets.add(socket.on('error', () => {}))
+    return socket
+  }
+  const server = net.createServer((client) => {
+    const behind = open(net.connect(upstream, '127.0.0.1'))
+    // Both sides ask for TLS first, and both are told yes.
+    open(client).once('data', (request: Buffer) => behind.write(request))
+    behind.once('data', (yes: Buffer) => {
+      client.write(yes)
+      const near = open(new TLSSocket(client, { isServer: true, cert, key }))
+      const far = open(connectTls({ socket: behind, rejectUnauthorized: false }))
+      near.pipe(far).pipe(near)
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    port: (server.address() as net.AddressInfo).port,
+    [Symbol.asyncDispose]: async () => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import type { Connection } from '../../src/connectors/duckdb/connection.ts'
 import { openDatabase } from '../../src/connectors/duckdb/database.ts'
 import { silentLogger } from '../../src/sdk/logger.ts'
 import { tempFolder } from '../../src/testing/temp-folder.ts'
@@ -16,29 +17,39 @@ export async function duckdbReader(): Promise<Target> {
     name: 'duckdb',
     uri: `duckdb://${path}`,
     computes: false,
-    rows: (namespace, table) => readDuckdb(path, folder.join('scratch'), namespace, table),
+    execute: (sql) =>
+      withDuckdb(path, folder.join('scratch'), async (connection) => {
+        for (const each of ['CREATE SCHEMA IF NOT EXISTS target.public', 'USE target.public', ...sql.split(';')]) await connection.run(each)
+      }),
+    rows: async (namespace, table) => {
+      if (!existsSync(path)) return null
+      return withDuckdb(path, folder.join('scratch'), (connection) => readDuckdb(connection, namespace, table))
+    },
     expect: duckdbText,
     [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
   }
 }
 
-async function readDuckdb(path: string, scratch: string, namespace: string, table: string): Promise<Cells[] | null> {
-  if (!existsSync(path)) return null
+async function withDuckdb<T>(path: string, scratch: string, work: (connection: Connection) => Promise<T>): Promise<T> {
   const database = await openDatabase({ path, memoryLimit: null, threads: 1, scratch: () => scratch, logger: silentLogger })
   const connection = await database.connect()
-  const text = (value: string): string => `'${value.replaceAll("'", "''")}'`
   try {
-    const columns = await connection.rows(
-      `SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = 'target' AND schema_name = ${text(namespace)} AND table_name = ${text(table)} ORDER BY column_index`,
-    )
-    if (columns.length === 0) return null
-    const select = columns.map(([name, type]) => readable(quote(String(name)), String(type))).join(', ')
-    const rows = await connection.rows(`SELECT ${select} FROM target.${quote(namespace)}.${quote(table)}`)
-    return rows.map((row) => Object.fromEntries(columns.map(([name, type], i) => [String(name), canonical(String(type), row[i])])))
+    return await work(connection)
   } finally {
     await database.disconnect(connection)
     await database.release()
   }
+}
+
+async function readDuckdb(connection: Connection, namespace: string, table: string): Promise<Cells[] | null> {
+  const text = (value: string): string => `'${value.replaceAll("'", "''")}'`
+  const columns = await connection.rows(
+    `SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = 'target' AND schema_name = ${text(namespace)} AND table_name = ${text(table)} ORDER BY column_index`,
+  )
+  if (columns.length === 0) return null
+  const select = columns.map(([name, type]) => readable(quote(String(name)), String(type))).join(', ')
+  const rows = await connection.rows(`SELECT ${select} FROM target.${quote(namespace)}.${quote(table)}`)
+  return rows.map((row) => Object.fromEntries(columns.map(([name, type], i) => [String(name), canonical(String(type), row[i])])))
 }
 
 function readable(column: string, type: string): string {

@@ -53,7 +53,7 @@ export function lsnOf(text: string): bigint {
 }
 
 const POLL_MILLIS = 15
-const DEADLINE_MILLIS = 25_000
+const DEADLINE_MILLIS = 100_000
 
 /** Polls until it holds; fails with what `describe` says after the deadline. */
 export async function until(holds: () => Promise<boolean> | boolean, describe: () => string, millis = DEADLINE_MILLIS): Promise<void> {

@@ -1,9 +1,11 @@
 import { connectors } from '../../src/connectors/index.ts'
 import { memory } from '../../src/connectors/memory/index.ts'
 import type { Barrier, StreamBatch } from '../../src/model/batch.ts'
+import type { Position } from '../../src/model/position.ts'
 import { pipelineIdentity } from '../../src/engine/name.ts'
-import type { Endpoint, PipelineOptions } from '../../src/engine/options.ts'
+import type { Endpoint, PipelineOptions, Plan } from '../../src/engine/options.ts'
 import { runPipeline } from '../../src/engine/pipeline.ts'
+import { planPipeline } from '../../src/engine/plan.ts'
 import type { Report } from '../../src/engine/report.ts'
 import { pipelineOptions, type PipelineSettings } from '../../src/library/settings.ts'
 import { resolveEndpoint } from '../../src/sdk/config/endpoint.ts'
@@ -19,12 +21,18 @@ import { lsnOf, until } from './kit-oracle.ts'
 import type { Target } from './kit-sinks.ts'
 import type { SourceDatabase } from './kit-source.ts'
 
-/** What a test does to the sink of its pipeline: all optional, all awaited. */
+/** What a test does to the ends of its pipeline: all optional, all awaited. */
 export interface Hooks {
+  /** Before a target is made or brought to another shape. */
+  applySchema?(): Promise<void>
   /** Before a chunk is loaded. */
   load?(request: LoadRequest): Promise<void>
   /** Before a batch is written. */
   write?(batch: StreamBatch): Promise<void>
+  /** After a batch was written: what is thrown here is an answer that got lost. */
+  wrote?(batch: StreamBatch): Promise<void>
+  /** Before the source is told what it may forget. */
+  confirm?(position: Position): Promise<void>
 }
 
 export type Settings = Omit<PipelineSettings, 'follow' | 'until'> & {
@@ -47,27 +55,79 @@ export class Pipeline {
 
   /** Copies and follows until stopped. `more` is laid over the settings. */
   async follow(more: Settings = {}): Promise<Running> {
-    const settings = { ...this.#settings, ...more }
-    const probe = new Probe()
-    const options = await this.#options({ ...settings, follow: true }, probe)
-    return Running.start(this.#source, options, this.store, probe)
+    return this.#start({ follow: true }, more)
   }
 
   /** Runs to its end: a bounded copy, or until caught up. */
   async run(mode: 'copy' | 'caught-up', more: Settings = {}): Promise<Report> {
-    const settings = { ...this.#settings, ...more }
-    const probe = new Probe()
-    const options = await this.#options(mode === 'copy' ? settings : { ...settings, until: 'caught-up' }, probe)
-    await using running = await Running.start(this.#source, options, this.store, probe)
+    await using running = await this.#start(mode === 'copy' ? {} : { until: 'caught-up' }, more)
     return await running.done
+  }
+
+  /** Copies and follows up to there. */
+  until(goal: NonNullable<PipelineSettings['until']>, more: Settings = {}): Promise<Running> {
+    return this.#start({ until: goal }, more)
+  }
+
+  async #start(mode: Pick<PipelineSettings, 'follow' | 'until'>, more: Settings): Promise<Running> {
+    const probe = new Probe()
+    const options = await this.#options({ ...this.#settings, ...more, ...mode }, probe)
+    return Running.start(this.#source, options, this.store, probe)
+  }
+
+  /** What `sync --follow` would do. */
+  async plan(): Promise<Plan> {
+    await using folder = await tempFolder('tr-plan-')
+    const never = new AbortController().signal
+    return planPipeline(await this.#options({ ...this.#settings, follow: true }, new Probe()), {
+      store: this.store,
+      holder: thisHolder(),
+      logger: testLogger(),
+      clock: Date.now,
+      random: Math.random,
+      drain: never,
+      abort: never,
+      scratchFolder: folder.path,
+    })
   }
 
   async #options(settings: Settings & PipelineSettings, probe: Probe): Promise<PipelineOptions> {
     const { hooks = {}, sourceOptions = {}, ...rest } = settings
     const source = await endpoint('source', withParameters(this.#source.uri, { watchInterval: '0.2', ...sourceOptions }))
     const sink = await endpoint('sink', this.#target.uri)
-    return pipelineOptions(rest, { source, sink: { ...sink, connector: probe.watch(sink.connector, hooks) } }, process.cwd())
+    const ends = {
+      source: { ...source, connector: withConfirm(source.connector, hooks) },
+      sink: { ...sink, connector: probe.watch(sink.connector, hooks) },
+    }
+    return pipelineOptions(rest, ends, process.cwd())
   }
+}
+
+function withConfirm(connector: Connector, { confirm }: Hooks): Connector {
+  const { source } = connector
+  if (source === undefined || confirm === undefined) return connector
+  const open: typeof source.open = async (config, context) => {
+    const opened = await source.open(config, context)
+    return overridden(opened, {
+      confirm: async (position, signal) => {
+        await confirm(position)
+        await opened.confirm?.(position, signal)
+      },
+    })
+  }
+  return { ...connector, source: { ...source, open } }
+}
+
+/** The object with some of its methods replaced. */
+function overridden<T extends object>(object: T, methods: Partial<T>): T {
+  return new Proxy(object, {
+    get: (target, key) => {
+      if (key in methods) return methods[key as keyof T]
+      const value: unknown = Reflect.get(target, key, target)
+      // Not `bind`: `await using` of Node 24 does not take a bound function for a method.
+      return typeof value === 'function' ? (...args: unknown[]): unknown => Reflect.apply(value, target, args) : value
+    },
+  })
 }
 
 function withParameters(uri: string, parameters: Readonly<Record<string, string>>): string {
@@ -104,18 +164,15 @@ export class Probe {
     const write: Sink['write'] = async (batch, signal) => {
       await hooks.write?.(batch)
       await sink.write(batch, signal)
+      await hooks.wrote?.(batch)
       if (batch.barrier !== null) this.barriers.push(batch.barrier)
       if (batch.position !== null) this.position = lsnOf(batch.position.split(':')[3] ?? '')
     }
-    return new Proxy(sink, {
-      get: (target, key) => {
-        if (key === 'load') return load
-        if (key === 'write') return write
-        const value: unknown = Reflect.get(target, key, target)
-        // Not `bind`: `await using` of Node 24 does not take a bound function for a method.
-        return typeof value === 'function' ? (...args: unknown[]): unknown => Reflect.apply(value, target, args) : value
-      },
-    })
+    const applySchema: Sink['applySchema'] = async (...args) => {
+      await hooks.applySchema?.()
+      return sink.applySchema(...args)
+    }
+    return overridden(sink, { applySchema, load, write })
   }
 }
 

@@ -13,6 +13,8 @@ export type SinkName = 'memory' | 'sqlite' | 'duckdb' | 'postgres'
 export interface Target extends AsyncDisposable {
   readonly name: SinkName
   readonly uri: string
+  /** SQL of a person who has tables of their own there; names without a schema are in the one that `public` is copied to. */
+  execute?(sql: string): Promise<void>
   /** Rows of the copy of a source table, column → canonical text; null: the table is not there. */
   rows(namespace: string, table: string): Promise<Cells[] | null>
   /** A value's canonical text in this target, from PostgreSQL's text and the name of its base type. */
@@ -69,6 +71,10 @@ async function sqliteTarget(): Promise<Target> {
     name: 'sqlite',
     uri: `sqlite://${path}`,
     computes: false,
+    execute: async (sql) => {
+      using db = new DatabaseSync(path)
+      db.exec(sql)
+    },
     rows: async (namespace, table) => readSqlite(path, namespace === 'public' ? table : `${namespace}_${table}`),
     expect: sqliteText,
     [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
@@ -123,6 +129,7 @@ async function postgresTarget(bench: Bench, name: string): Promise<Target> {
     name: 'postgres',
     uri: bench.server.uri(name),
     computes: true,
+    execute: async (sql) => void (await oracle.run(sql)),
     rows: async (namespace, table) => {
       const place = `${quote(namespace)}.${quote(table)}`
       if ((await oracle.value(`SELECT to_regclass('${place.replaceAll("'", "''")}')`)) === null) return null

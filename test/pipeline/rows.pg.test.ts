@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
-import { Bench, cases, pipelineCase, quote, type SinkName } from './kit.ts'
+import { Bench, cases, Oracle, pipelineCase, quote, type SinkName } from './kit.ts'
 
 let bench: Bench
 before(async () => {
@@ -145,15 +145,32 @@ cases('rows of the stream', () => {
 
   pipelineCase(
     () => bench,
-    'CASE 24: many writers on four hot keys: the last one committed is what is there',
-    { setup: 'CREATE TABLE t (id int PRIMARY KEY, n int, v text); INSERT INTO t SELECT i, 0, NULL FROM generate_series(1, 4) i' },
+    'CASE 24: eight writers at once on four hot keys, updates, deletes, inserts and swaps: the last one committed is what is there (PeerDB #3654)',
+    {
+      setup: `CREATE TABLE t (id int PRIMARY KEY, n int, v text, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL; INSERT INTO t SELECT i, 0, NULL, ${BIG} FROM generate_series(1, 4) i`,
+    },
     async (world) => {
       const running = await world.follow()
       await Promise.all(
-        Array.from({ length: 6 }, async (_, writer) => {
+        Array.from({ length: 8 }, async (_, writer) => {
           await using session = await world.source.session()
-          for (let i = 0; i < 40; i++)
-            await session.run(`UPDATE t SET n = n + 1, v = '${writer}/${i}' WHERE id = ${1 + ((i + writer) % 4)}`)
+          for (let i = 0; i < 40; i++) {
+            const [key, other] = [1 + ((i + writer) % 4), 1 + ((i + writer + 1) % 4)]
+            const name = `${writer}/${i}`
+            // Keys are locked in one order, so that writers wait for each other and never for ever.
+            const lock = `SELECT FROM t WHERE id IN (${key}, ${other}) ORDER BY id FOR UPDATE`
+            if (i % 10 === 3) await session.run(`BEGIN; ${lock}; DELETE FROM t WHERE id = ${key}; COMMIT`)
+            else if (i % 10 === 7)
+              await session
+                .run(
+                  `BEGIN; ${lock}; UPDATE t SET id = -${writer + 1} WHERE id = ${key}; UPDATE t SET id = ${key} WHERE id = ${other}; UPDATE t SET id = ${other}, v = '${name}' WHERE id = -${writer + 1}; COMMIT`,
+                )
+                .catch(() => session.run('ROLLBACK'))
+            else
+              await session.run(
+                `INSERT INTO t (id, n, v) VALUES (${key}, 1, '${name}') ON CONFLICT (id) DO UPDATE SET n = t.n + 1, v = '${name}'`,
+              )
+          }
         }),
       )
       await running.caughtUp()
@@ -197,6 +214,35 @@ cases('rows of the stream', () => {
       await running.caughtUp()
       await world.same(['a', 'b', 'u', 'log'])
       assert.equal((await running.stop()).ok, true)
+    },
+  )
+
+  pipelineCase(
+    () => bench,
+    'CASE 25: the target has deferred constraints and a trigger of its own: constraints hold, the trigger fires neither for the copy nor for the stream',
+    {
+      setup: `CREATE TABLE a (id int PRIMARY KEY, b int); CREATE TABLE b (id int PRIMARY KEY, a int); INSERT INTO a VALUES (5, 5); INSERT INTO b VALUES (5, 5);
+              CREATE TABLE u (id int PRIMARY KEY, place int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO u SELECT i, i FROM generate_series(1, 5) i`,
+      sinks: ['postgres'],
+    },
+    async (world) => {
+      await using target = await Oracle.connect(world.target.uri)
+      await target.run(
+        `CREATE TABLE a (id int PRIMARY KEY, b int); CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a DEFERRABLE INITIALLY DEFERRED); ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b DEFERRABLE INITIALLY DEFERRED;
+         CREATE TABLE u (id int PRIMARY KEY, place int UNIQUE DEFERRABLE INITIALLY DEFERRED); CREATE TABLE fired (what text);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO fired VALUES (TG_OP); RETURN NULL; END $$;
+         CREATE TRIGGER each_row AFTER INSERT OR UPDATE OR DELETE ON u FOR EACH ROW EXECUTE FUNCTION note();
+         CREATE TRIGGER each_statement AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON u EXECUTE FUNCTION note()`,
+      )
+      const running = await world.follow()
+      await world.source.run(
+        'BEGIN; INSERT INTO b VALUES (1, 1); INSERT INTO a VALUES (1, 1); COMMIT; BEGIN; UPDATE u SET place = 6 - place; INSERT INTO u VALUES (9, 9); COMMIT; BEGIN; DELETE FROM a WHERE id = 5; DELETE FROM b WHERE id = 5; COMMIT; TRUNCATE u; INSERT INTO u VALUES (1, 2), (2, 1)',
+      )
+      await running.caughtUp()
+      await world.same(['a', 'b', 'u'])
+      assert.deepEqual(await target.run('SELECT what FROM fired'), [])
+      assert.equal((await running.stop()).ok, true)
+      await assert.rejects(target.run('INSERT INTO a VALUES (77, 77)'), { code: '23503' }, 'the constraints are there for others')
     },
   )
 

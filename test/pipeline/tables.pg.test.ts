@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
 import type { TableId } from '../../src/model/schema.ts'
+import { TailraceError } from '../../src/sdk/errors.ts'
+import type { LoadRequest } from '../../src/sdk/sink.ts'
 import { Bench, cases, MAJOR, pipelineCase, type SinkName } from './kit.ts'
 
 let bench: Bench
@@ -21,7 +23,7 @@ const PARTITIONED = `CREATE TABLE p (id int, region text, n int, PRIMARY KEY (id
 cases('tables that come, go and are read again', () => {
   pipelineCase(
     () => bench,
-    'CASE 17: a table added to a running pipeline on request, while rows are written',
+    'CASE 17, TRAP 51: a table added to a running pipeline on request, while rows are written, also by transactions that began before',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE more (id serial PRIMARY KEY, v text); INSERT INTO more (v) SELECT 'old' FROM generate_series(1, 50); INSERT INTO t VALUES (1, 'x')`,
       settings: { tables: ['t'] },
@@ -30,7 +32,7 @@ cases('tables that come, go and are read again', () => {
     async (world) => {
       const running = await world.follow()
       await using writer = await world.source.session()
-      // Open before the table is published, committed after: TRAPS 51.
+      // Open before the table is published, committed after: of its rows only the later ones are sent.
       await writer.run("BEGIN; INSERT INTO more (v) VALUES ('early, uncommitted'); UPDATE more SET v = 'changed' WHERE id = 1")
       await running.ask({ kind: 'add-tables', tables: ['more'] })
       await running.reaches(
@@ -93,6 +95,88 @@ cases('tables that come, go and are read again', () => {
       await world.same(['t', 'other'])
       const report = await running.stop()
       assert.equal(report.ok, true)
+    },
+  )
+
+  pipelineCase(
+    () => bench,
+    'CASE 29: a table without columns to copy is left out with a warning, by plan and run, and the others are copied',
+    {
+      setup: `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE z (); CREATE TABLE g (a int GENERATED ALWAYS AS (1) STORED)`,
+      sinks: SOME,
+    },
+    async (world) => {
+      const left = ['public.g is left out: all of its columns are generated', 'public.z is left out: it has no columns']
+      const plan = await world.pipeline.plan()
+      const running = await world.follow()
+      await world.source.run('INSERT INTO t VALUES (2); INSERT INTO z DEFAULT VALUES')
+      await running.caughtUp()
+      await world.same(['t'])
+      const report = await running.stop()
+      for (const { ok, problems, tables } of [plan, report]) {
+        assert.equal(ok, true)
+        assert.deepEqual(
+          tables.map(({ source }) => source),
+          ['public.t'],
+        )
+        assert.deepEqual(
+          problems.filter(({ code }) => code === 'SCHEMA_UNSUPPORTED').map(({ message }) => message),
+          left,
+        )
+      }
+    },
+  )
+
+  pipelineCase(
+    () => bench,
+    'plan lists the columns that another type will hold',
+    { setup: `CREATE TABLE t (id int PRIMARY KEY, n numeric, m numeric, v text)`, sinks: ['sqlite', 'duckdb'] },
+    async (world) => {
+      const [table] = (await world.pipeline.plan()).tables
+      assert.match(table?.notes.join('\n') ?? '', /^columns n, m: decimal becomes (TEXT|VARCHAR): .*$/)
+    },
+  )
+
+  pipelineCase(
+    () => bench,
+    'CASE 31: columns that come between the look at a table and its new view are read in that view',
+    { setup: `CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t SELECT i, i, 'row ' || i FROM generate_series(1, 9) i` },
+    async (world) => {
+      let change: string | null = null
+      const meanwhile = async (): Promise<void> => {
+        const sql = change
+        change = null
+        if (sql !== null) await world.source.run(sql)
+      }
+      const running = await world.follow({ hooks: { applySchema: meanwhile } })
+      change =
+        'ALTER TABLE t RENAME a TO c; ALTER TABLE t ADD a int; UPDATE t SET a = id * 10; ALTER TABLE t ADD d text DEFAULT gen_random_uuid()'
+      await running.ask({ kind: 'resnapshot', tables: ['public.t' as TableId] })
+      await running.reaches(() => change === null, 'the second reading')
+      await running.streaming()
+      await running.caughtUp()
+      await world.same(['t'])
+      assert.equal((await running.stop()).ok, true)
+    },
+  )
+
+  pipelineCase(
+    () => bench,
+    'TRAP 46: rows written anew while a snapshot is interrupted: its finished chunks are read again, too',
+    {
+      setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 2000) i; ANALYZE t`,
+      settings: { sourceOptions: { chunkBytes: '65536' }, workers: 1 },
+    },
+    async (world) => {
+      const one = async ({ chunk }: LoadRequest): Promise<void> => {
+        if (chunk.id > 0) throw new TailraceError('ENVIRONMENT', 'the second chunk is not taken')
+      }
+      await assert.rejects(world.follow({ hooks: { load: one } }), /the second chunk is not taken/)
+      await world.source.run("ALTER TABLE t ALTER v TYPE text USING v || '!', ADD w text DEFAULT gen_random_uuid()")
+      const running = await world.follow()
+      await running.caughtUp()
+      await world.same(['t'])
+      assert.equal((await running.stop()).ok, true)
     },
   )
 

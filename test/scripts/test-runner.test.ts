@@ -53,6 +53,16 @@ test('all well is exit code 0', async () => {
   assert.deepEqual([code, lines.at(-1)], [0, '1 passed, 0 failed'])
 })
 
+test('waits for hooks that are still at work on files', async () => {
+  await using tmp = await tempFolder()
+  const file = `import { after } from 'node:test'
+    import { readFile } from 'node:fs/promises'
+    after(async () => { for (const end = Date.now() + 8000; Date.now() < end;) await readFile(import.meta.filename) })
+    test('one', () => {})`
+  const { code, lines } = await runTests(tmp, { 'a.test.ts': file }, 'src/a')
+  assert.deepEqual([code, lines.at(-1)], [0, '1 passed, 0 failed'])
+})
+
 test('PostgreSQL files run once per major and are told which', async () => {
   await using tmp = await tempFolder()
   const { lines } = await runTests(

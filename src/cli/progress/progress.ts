@@ -86,7 +86,8 @@ export function plainLine(report: Report, rates: Rates): string {
   const waiting = report.tables.filter((table) => table.state === 'pending').length
   if (copying.length + waiting > 0)
     parts.push(`${report.tables.length - copying.length - waiting} of ${report.tables.length} tables copied`)
-  for (const table of copying.slice(0, 3)) {
+  // A table that waits for a worker says nothing.
+  for (const table of copying.filter(({ snapshot }) => snapshot.rows > 0).slice(0, 3)) {
     const share = shareDone(table)
     parts.push(`${table.source}${share === null ? '' : ` ${Math.floor(share * 100)}%`}`)
   }

@@ -40,6 +40,15 @@ async function chat(options: PipelineOptions, environment: Environment): Promise
   return fakeReport({ state: 'stopped', pipeline: options.name ?? '' })
 }
 
+/** A transform that is being debugged. */
+async function print(options: PipelineOptions): Promise<Report> {
+  console.log('seen', { id: 1 }, 'hunter2')
+  console.info('two\nlines')
+  console.table([{ id: 1 }])
+  console.error('and that')
+  return fakeReport({ pipeline: options.name ?? '' })
+}
+
 /** A connector's forgotten promise. */
 async function crash(options: PipelineOptions): Promise<Report> {
   void Promise.reject(new Error(`spilt ${JSON.stringify(options.source.config)}`))
@@ -53,6 +62,7 @@ const behaviours: Readonly<Record<string, (options: PipelineOptions, environment
   follow: runUntilDrained,
   stubborn: runUntilDrained,
   chat,
+  print,
   crash,
   vanish: () => new Promise(() => {}),
 }

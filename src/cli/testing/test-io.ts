@@ -13,6 +13,10 @@ export class TestStream implements OutputStream {
   write(text: string): void {
     this.text += text
   }
+
+  async flushed(): Promise<Error | null> {
+    return null
+  }
 }
 
 /** A process that a test owns. Time stands still but for `delay`, which passes at once. */
@@ -52,6 +56,10 @@ export class TestIo implements Io {
   }
 
   onCrash(): Disposable {
+    return { [Symbol.dispose]: () => {} }
+  }
+
+  divertConsole(): Disposable {
     return { [Symbol.dispose]: () => {} }
   }
 

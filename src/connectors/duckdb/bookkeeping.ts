@@ -1,5 +1,5 @@
 import type { Position } from '../../model/position.ts'
-import type { TableSchema } from '../../model/schema.ts'
+import { keyNames, type TableSchema } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import type { Checkpoint, SinkTable } from '../../sdk/sink.ts'
 import { quoteIdentifier, quoteLiteral } from '../../sdk/sql/identifiers.ts'
@@ -10,7 +10,7 @@ import { placeOf, type Place } from './target-table.ts'
 /**
  * What commits with the rows: epoch and position per pipeline (Invariant 8), and the shape in which each target table was
  * left, so that a schema change that is repeated finds itself done. Here the key of each table is kept, too, which has no
- * index in the table (APPLY B).
+ * index in the table (APPLY B); null as long as nobody has seen that it is unique.
  */
 export class Bookkeeping {
   readonly schema: string
@@ -82,13 +82,25 @@ export class Bookkeeping {
     return typeof text === 'string' ? (JSON.parse(text) as TableSchema) : null
   }
 
-  async keepShape(connection: Connection, table: SinkTable): Promise<void> {
+  /** `isUnique`: the rows are known to be apart by the key. */
+  async keepShape(connection: Connection, table: SinkTable, isUnique: boolean): Promise<void> {
     const place = placeOf(table)
-    const { schema } = table
-    const key = schema.key.map((index) => quoteLiteral(schema.columns[index]?.name ?? '')).join(', ')
     await connection.run(`DELETE FROM ${this.#tables} WHERE ${samePlace(place)}`)
-    const texts = [this.#pipeline, schema.id, place.namespace, place.name].map(quoteLiteral).join(', ')
-    await connection.run(`INSERT INTO ${this.#tables} VALUES (${texts}, [${key}]::VARCHAR[], ${quoteLiteral(JSON.stringify(schema))})`)
+    const texts = [this.#pipeline, table.id, place.namespace, place.name].map(quoteLiteral).join(', ')
+    await connection.run(
+      `INSERT INTO ${this.#tables} VALUES (${texts}, ${keyOf(table, isUnique)}, ${quoteLiteral(JSON.stringify(table.schema))})`,
+    )
+  }
+
+  async keepKey(connection: Connection, table: SinkTable, isUnique: boolean): Promise<void> {
+    await connection.run(`UPDATE ${this.#tables} SET key = ${keyOf(table, isUnique)} WHERE ${samePlace(placeOf(table))}`)
+  }
+
+  /** The columns that are known to tell the rows apart; null: it is not known yet. */
+  async uniqueKey(connection: Connection, place: Place): Promise<readonly string[] | null> {
+    const [row] = await connection.rows(`SELECT to_json(key)::VARCHAR FROM ${this.#tables} WHERE ${samePlace(place)}`)
+    const text = row?.[0]
+    return typeof text === 'string' ? (JSON.parse(text) as string[]) : null
   }
 
   /** Forgets the pipeline; tables and schema go with the last one. Names what went. */
@@ -122,6 +134,10 @@ export class Bookkeeping {
     )
     return rows.length > 0
   }
+}
+
+function keyOf({ schema }: SinkTable, isUnique: boolean): string {
+  return isUnique ? `[${keyNames(schema).map(quoteLiteral).join(', ')}]::VARCHAR[]` : 'NULL'
 }
 
 function samePlace({ namespace, name }: Place): string {

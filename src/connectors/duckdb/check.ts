@@ -37,7 +37,7 @@ const warning = (...parts: Parameters<typeof error>): Problem => ({ ...error(...
 function checkPlace(path: string, tables: readonly SinkTable[]): readonly Problem[] {
   const folder = dirname(path)
   const found = statSync(folder, { throwIfNoEntry: false })
-  if (found === undefined) return [error('ENVIRONMENT', `the folder ${folder} does not exist`, `mkdir -p ${folder}`, 'path')]
+  if (found === undefined) return [error('USAGE', `the folder ${folder} does not exist`, `mkdir -p ${folder}`, 'path')]
   if (!isWritable(folder))
     return [
       error(
@@ -48,7 +48,7 @@ function checkPlace(path: string, tables: readonly SinkTable[]): readonly Proble
       ),
     ]
   const file = statSync(path, { throwIfNoEntry: false })
-  if (file !== undefined && !file.isFile()) return [error('ENVIRONMENT', `${path} is no file`, 'name another path', 'path')]
+  if (file !== undefined && !file.isFile()) return [error('CONFIG', `${path} is no file`, 'name another path', 'path')]
   if (file !== undefined && !isWritable(path)) return [error('NOT_ALLOWED', `${path} cannot be written`, `chmod u+w ${path}`, 'path')]
   return checkRoom(folder, tables)
 }
@@ -86,7 +86,7 @@ function readersWarning(path: string): Problem {
   return warning(
     'ENVIRONMENT',
     `while it runs, no other process can read ${path}: DuckDB locks the file`,
-    'read it after the run; or --sink.release-idle 10; or write Parquet instead',
+    'read it after the run, or --sink.release-idle 10 closes it in pauses',
     'path',
   )
 }

@@ -20,9 +20,9 @@ export const duckdbConfig = z.strictObject({
     .int()
     .min(1)
     .max(256)
-    .default(1)
+    .default(2)
     .describe(
-      'Threads of DuckDB. More of them help tables of tens of millions of rows on idle cores; a snapshot then runs one INSERT less than this at once, each on one thread.',
+      'Threads of DuckDB; the second one helps tables of millions of rows. A snapshot runs one INSERT less than this at once (at least one), each on one thread.',
     ),
   primaryKeys: z
     .stringbool()

@@ -26,10 +26,6 @@ export class Connection {
     return this.#state !== 'idle'
   }
 
-  get failed(): boolean {
-    return this.#state === 'failed'
-  }
-
   /** DuckDB gave the database up: only a new instance helps. */
   get broken(): boolean {
     return this.#broken

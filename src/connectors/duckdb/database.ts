@@ -21,6 +21,9 @@ export const CATALOG = 'target'
  */
 const ROW_GROUP_ROWS = 30_720
 
+/** From here on a row is big. */
+const BIG_ROW = 1 << 20
+
 /**
  * What a delete holds in memory until a checkpoint: 8 bytes for each row of the vectors that it touches, in blocks of 256 KB
  * for each row group (measured: 80 MB for 10 M rows).
@@ -157,6 +160,19 @@ export class Database {
   /** Sets what `memory` says now. Lowering may fail while the memory is in use: then a later call does it. */
   async applyMemory(): Promise<void> {
     await this.#main.run(`SET GLOBAL memory_limit = '${megabytes(this.memory.bytes)}MB'`).catch(() => {})
+  }
+
+  /** Runs a statement whose longest row has so many bytes: big ones get memory of their own while it runs. */
+  async withRoomFor<T>(rowBytes: number, work: () => Promise<T>): Promise<T> {
+    if (rowBytes <= BIG_ROW) return work()
+    const lent = this.memory.lend(rowBytes)
+    await this.applyMemory()
+    try {
+      return await work()
+    } finally {
+      this.memory.giveBack(lent)
+      await this.applyMemory()
+    }
   }
 
   /** The error for the engine: worth a retry only when there is more memory now. */

@@ -1,16 +1,18 @@
 import type { SchemaChangeDetail } from '../../model/batch.ts'
+import { formatType } from '../../model/logical-type.ts'
 import type { TableSchema } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import type { SinkTable } from '../../sdk/sink.ts'
 import { evolutionSteps } from '../../sdk/sql/evolve.ts'
 import { quoteIdentifier, quoteLiteral } from '../../sdk/sql/identifiers.ts'
+import { typeNote, typeNotes } from '../../sdk/sql/type-table.ts'
 import { findColumn, readExisting, type Existing } from './catalog.ts'
 import type { Connection } from './connection.ts'
 import { CATALOG } from './database.ts'
 import { kindOf } from './duckdb-errors.ts'
 import { fold, placeLabel, placeOf, placeSql, TargetTable, type ShapeOptions } from './target-table.ts'
-import { columnType, valueOf, type ColumnType } from './type-table.ts'
+import { columnType, DUCKDB_TYPES, valueOf, type ColumnType } from './type-table.ts'
 
 /**
  * The statements that make a table. No column is NOT NULL: the source guards its own constraints, and a column that is
@@ -25,6 +27,17 @@ export function createStatements(table: SinkTable, options: ShapeOptions): reado
     `CREATE SCHEMA IF NOT EXISTS ${CATALOG}.${quoteIdentifier(target.place.namespace)}`,
     `CREATE TABLE ${target.sql} (${[...columns, ...primaryKey(target, options)].join(', ')})`,
   ]
+}
+
+/** What the columns do not keep as it was, for `plan`. */
+export function describeTypes(table: SinkTable, options: ShapeOptions): readonly string[] {
+  const { columns } = new TargetTable(table, options)
+  return typeNotes(table.schema.columns, ({ name, type }) => {
+    const target = columns.find((column) => column.name === name)
+    if (target === undefined) return null
+    const isAsked = target.type.rule.logical !== type.kind
+    return isAsked ? `${formatType(type)} becomes ${target.type.sql}, as asked` : typeNote(DUCKDB_TYPES, type)
+  })
 }
 
 const DELETED_DEFINITION = `${quoteIdentifier(DELETED_COLUMN)} BOOLEAN DEFAULT false`

@@ -1,4 +1,4 @@
-import { TailraceError, type ErrorCode, type ErrorDetails } from '../../sdk/errors.ts'
+import { asTailraceError, TailraceError, type ErrorCode, type ErrorDetails } from '../../sdk/errors.ts'
 
 /**
  * DuckDB's error classes, the words before the first colon of its messages: `Conversion Error: Could not convert …`.
@@ -30,7 +30,7 @@ const KINDS: readonly (readonly [pattern: RegExp, kind: DuckDbErrorKind])[] = [
   // "Conflict on tuple deletion!", "Failed to commit: …"; also "Current transaction is aborted".
   [/^TransactionContext Error/, 'conflict'],
   [/^IO Error: Could not set lock/, 'held'],
-  [/^IO Error.*(No space left|disk|write)/i, 'disk'],
+  [/^(IO Error.*(No space left|disk|write)|ENOSPC|EDQUOT)/i, 'disk'],
   [INVALID, 'broken'],
   [/^(Catalog|Binder|Dependency) Error/, 'shape'],
   [/^INTERRUPT Error/, 'interrupted'],
@@ -54,6 +54,8 @@ function firstLine(error: unknown): string {
 /** Our error for one of DuckDB's. `doing`: `writing to public.orders`. */
 export function translate(error: unknown, doing: string, path?: string): TailraceError {
   if (error instanceof TailraceError) return error
+  // TypeError and the like are ours; DuckDB and the file system throw plain errors.
+  if (error instanceof Error && error.constructor !== Error) return asTailraceError(error)
   const at: ErrorDetails = path === undefined ? {} : { path }
   const make = (code: ErrorCode, what: string, details: ErrorDetails = {}): TailraceError =>
     new TailraceError(code, `${doing}: ${what}`, { ...at, ...details })

@@ -147,6 +147,7 @@ describe("DuckDB's errors", () => {
     ['TransactionContext Error: Conflict on tuple deletion!', 'conflict', 'SINK_FAILED'],
     ['IO Error: Could not set lock on file "/x": Conflicting lock is held in /usr/bin/duckdb (PID 42). See also', 'held', 'HELD'],
     ['IO Error: Could not write file "/x": No space left on device', 'disk', 'ENVIRONMENT'],
+    ['ENOSPC: no space left on device, write', 'disk', 'ENVIRONMENT'],
     ['Catalog Error: Table with name t does not exist!', 'shape', 'SCHEMA_CHANGED'],
     ['INTERRUPT Error: Interrupted!', 'interrupted', 'ABORTED'],
     ['FATAL Error: Failed', 'broken', 'SINK_FAILED'],
@@ -262,14 +263,39 @@ describe('check', () => {
     { skip: process.platform === 'win32' ? 'modes are of POSIX' : false },
     async () => {
       await using folder = await tempFolder()
-      assert.match(errors(parts(folder.join('no', 'a.duckdb')), [])[0] ?? '', /^ENVIRONMENT the folder .* does not exist/)
-      assert.match(errors(parts(folder.path), [])[0] ?? '', /^ENVIRONMENT .* is no file/)
+      assert.match(errors(parts(folder.join('no', 'a.duckdb')), [])[0] ?? '', /^USAGE the folder .* does not exist/)
+      assert.match(errors(parts(folder.path), [])[0] ?? '', /^CONFIG .* is no file/)
       await mkdir(folder.join('sealed'))
       await chmod(folder.join('sealed'), 0o555)
       // Root may write anywhere.
       if (process.getuid?.() !== 0) assert.match(errors(parts(folder.join('sealed', 'a.duckdb')), [])[0] ?? '', /^NOT_ALLOWED/)
     },
   )
+
+  test('what plan says of types: those that become text, those that are narrower, those that were asked for', async () => {
+    await using folder = await tempFolder()
+    const target = await openTestTarget(folder, { config: { textColumns: ['t.u'] } })
+    const table = sinkTable(
+      schemaOf({
+        name: 't',
+        columns: [
+          id,
+          { name: 'n', type: { kind: 'decimal', precision: null, scale: null } },
+          { name: 'a', type: { kind: 'timestamp' } },
+          { name: 'b', type: { kind: 'timestamp' } },
+          { name: 'u', type: { kind: 'uuid' } },
+          { name: 'r', type: { kind: 'other', name: 'int4range' } },
+        ],
+        key: ['id'],
+      }),
+    )
+    assert.deepEqual(target.sink.describeTypes?.(table), [
+      'column n: decimal becomes VARCHAR: DuckDB has no decimal without limits; cast it in queries',
+      'columns a, b: timestamp becomes TIMESTAMP: after 294247-01-10 is refused',
+      'column u: uuid becomes VARCHAR, as asked',
+    ])
+    await target.close()
+  })
 
   test('plan makes nothing: check, inspect and describeSchema leave no file', async () => {
     await using folder = await tempFolder()

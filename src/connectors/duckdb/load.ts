@@ -1,4 +1,5 @@
 import type { SnapshotFrame } from '../../model/batch.ts'
+import type { TableSchema } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import type { Loader } from '../../sdk/sink.ts'
 import type { Chunk } from '../../sdk/source.ts'
@@ -11,15 +12,13 @@ import type { Database } from './database.ts'
 import { explainRefusal } from './diagnose.ts'
 import { translate } from './duckdb-errors.ts'
 import { valueOf } from './type-table.ts'
-import type { TargetTable } from './target-table.ts'
+import { DELETED, sameIdentity, type TargetTable } from './target-table.ts'
 
 /**
  * Bytes of CSV per INSERT. DuckDB holds 2,048 rows of it at once, whatever they weigh: this bounds them. Larger files were
  * no faster (8 and 16 MB: 1.45 and 1.50 s for 1 M rows).
  */
 const FILE_BYTES = 8 << 20
-/** From here on a row is big: the INSERT gets memory of its own. */
-const BIG_ROW = 1 << 20
 
 export interface LoadParts {
   readonly database: Database
@@ -28,6 +27,8 @@ export interface LoadParts {
   readonly target: TargetTable
   readonly chunk: Chunk
   readonly replace: boolean
+  /** Rows with a key of the chunk give way, others stay. */
+  readonly merge: boolean
   readonly scratch: string
   readonly signal: AbortSignal
   /** Called once the loader is done with the file. */
@@ -61,7 +62,7 @@ export class ChunkLoader implements Loader {
     try {
       await connection.begin()
       await parts.bookkeeping.prove(connection, parts.epoch)
-      if (parts.replace) await connection.run(deleteRange(parts.target, parts.chunk))
+      if (parts.replace) await connection.run(deleteRange(parts.target, parts.chunk, parts.merge && parts.target.softDeletes))
       return loader
     } catch (error) {
       await loader[Symbol.asyncDispose]()
@@ -138,19 +139,35 @@ export class ChunkLoader implements Loader {
     const { database, target } = this.#parts
     const columns = target.schema.columns.length
     const values = target.columns.map((column) => valueOf(column.type, `s.c${column.index}`))
-    const lent = file.longest > BIG_ROW ? database.memory.lend(file.longest) : 0
+    const insert = `INSERT INTO ${target.sql} (${target.insertList}) SELECT ${target.values(values)} FROM ${file.table(columns)} s`
     try {
       await file.close()
-      if (lent > 0) await database.applyMemory()
-      const sql = `INSERT INTO ${target.sql} (${target.insertList}) SELECT ${target.values(values)} FROM ${file.table(columns)} s`
-      this.#rows += await database.inserts.run(() => this.#connection.run(sql, this.#parts.signal))
+      const run = async (): Promise<number> => {
+        await this.#giveWay(file)
+        return this.#connection.run(insert, this.#parts.signal)
+      }
+      this.#rows += await database.inserts.run(() => database.withRoomFor(file.longest, run))
     } catch (error) {
       this.#error = await this.#explain(error, file)
     } finally {
-      database.memory.giveBack(lent)
-      if (lent > 0) await database.applyMemory()
       await file.remove()
     }
+  }
+
+  /** A merge: rows that stand at the keys that come. */
+  async #giveWay(file: CsvFile): Promise<void> {
+    const { database, merge, signal, target } = this.#parts
+    if (!merge || target.key.length === 0) return
+    const keys = target.key.map((column, i) => `${valueOf(column.type, `s.c${column.index}`)} AS k${i}`)
+    const from = `(SELECT ${keys.join(', ')} FROM ${file.table(target.schema.columns.length)} s) k`
+    const same = sameIdentity(
+      target.key,
+      (column) => `t.${column.sql}`,
+      (_, i) => `k.k${i}`,
+    )
+    const [row] = await this.#connection.rows(`SELECT count(*)::VARCHAR FROM ${from}`)
+    await database.expectDeletes(Number(row?.[0] ?? 0))
+    await this.#connection.run(`DELETE FROM ${target.sql} t USING ${from} WHERE ${same}`, signal)
   }
 
   async #explain(error: unknown, file: CsvFile): Promise<unknown> {
@@ -163,8 +180,9 @@ export class ChunkLoader implements Loader {
 }
 
 /** Empties the range of a chunk (TRAP 4a). Ranges of the heap are good for one view only: rule T empties the whole table. */
-function deleteRange(target: TargetTable, { range }: Chunk): string {
-  if (range.kind === 'all') return `DELETE FROM ${target.sql}`
+function deleteRange(target: TargetTable, { range }: Chunk, softly: boolean): string {
+  const empty = emptySql(target.sql, target.schema, softly)
+  if (range.kind === 'all') return empty
   if (range.kind === 'heap') throw new TailraceError('BUG', `a heap range of ${target.schema.id} cannot be read again alone`)
   const column = target.columns.find((each) => each.name === range.column)
   if (column === undefined) throw new TailraceError('BUG', `table ${target.schema.id} has no column ${range.column} to cut by`)
@@ -172,5 +190,11 @@ function deleteRange(target: TargetTable, { range }: Chunk): string {
   const bound = (sign: string, value: string | null): readonly string[] =>
     value === null ? [] : [`${name} ${sign} ${valueOf(column.type, quoteLiteral(value))}`]
   const conditions = [...bound('>=', range.from), ...bound('<', range.to)]
-  return `DELETE FROM ${target.sql}${conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`}`
+  return [empty, ...conditions].join(' AND ')
+}
+
+/** Takes rows away before they are read again. Softly: those with a key are marked and stay, of the others only the marked do. */
+export function emptySql(table: string, { key }: TableSchema, softly: boolean): string {
+  if (!softly) return `DELETE FROM ${table} WHERE true`
+  return key.length > 0 ? `UPDATE ${table} SET ${DELETED} = true WHERE NOT ${DELETED}` : `DELETE FROM ${table} WHERE NOT ${DELETED}`
 }

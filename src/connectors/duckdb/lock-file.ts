@@ -111,7 +111,7 @@ function held(path: string, lock: string, holder: LockHolder | null): TailraceEr
 function cannotLock(lock: string, error: unknown): TailraceError {
   const code = (error as NodeJS.ErrnoException).code ?? ''
   const missing = code === 'ENOENT'
-  return new TailraceError(missing ? 'ENVIRONMENT' : 'NOT_ALLOWED', `${lock} cannot be made (${code})`, {
+  return new TailraceError(missing ? 'USAGE' : 'NOT_ALLOWED', `${lock} cannot be made (${code})`, {
     hint: missing ? 'make its folder' : 'the folder of a DuckDB file must be writable',
     cause: error,
   })

@@ -2,7 +2,7 @@ import { mkdirSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Barrier, StreamBatch } from '../../model/batch.ts'
 import type { Position } from '../../model/position.ts'
-import type { TableId, TableSchema } from '../../model/schema.ts'
+import { keyNames, type TableId, type TableSchema } from '../../model/schema.ts'
 import type { ConnectorContext } from '../../sdk/connector.ts'
 import { asTailraceError, TailraceError, type Problem } from '../../sdk/errors.ts'
 import type { Checkpoint, Loader, LoadRequest, Sink, SinkCheckpoints, SinkTable } from '../../sdk/sink.ts'
@@ -13,9 +13,10 @@ import { checkWithoutOpening } from './check.ts'
 import type { DuckDbConfig } from './config.ts'
 import { inTransaction, type Connection } from './connection.ts'
 import { canonicalPath, type Database } from './database.ts'
-import { createStatements, describeTarget, dropWhatStands, evolveTable } from './ddl.ts'
+import { createStatements, describeTarget, describeTypes, dropWhatStands, evolveTable } from './ddl.ts'
 import { kindOf, translate } from './duckdb-errors.ts'
-import { ChunkLoader } from './load.ts'
+import { isKeptUnique, requireUnique } from './key.ts'
+import { ChunkLoader, emptySql } from './load.ts'
 import { Stage } from './stage.ts'
 import { DELETED, placeOf, placeSql, type ShapeOptions, type TargetTable } from './target-table.ts'
 import { Turnstile } from './turnstile.ts'
@@ -34,8 +35,11 @@ export class DuckDbSink implements Sink {
   readonly #tables = new Map<TableId, SinkTable>()
   /** The targets as they stand, made when first needed and after each change of shape. */
   readonly #targets = new Map<TableId, TargetTable>()
+  /** Tables whose rows were seen to be apart by their key. */
+  readonly #unique = new Set<TableId>()
   /** Tables that rows were deleted from in the stream's transaction. */
   readonly #deletedFrom = new Set<string>()
+  /** Of the database as it is open now: it is another one after it was released or given up. */
   #stage: Stage | null = null
   #epoch: number | null = null
   /** What ended the last write; nothing is written until `recover`. */
@@ -86,8 +90,7 @@ export class DuckDbSink implements Sink {
     if (!existsSync(this.#path)) return 'absent'
     return this.#file.use(async ({ control }) => {
       if ((await readExisting(control, placeOf(table))) === null) return 'absent'
-      const rows = await control.rows(`SELECT 'x' FROM ${placeSql(placeOf(table))} LIMIT 1`)
-      return rows.length === 0 ? 'empty' : 'filled'
+      return (await hasRows(control, table)) ? 'filled' : 'empty'
     })
   }
 
@@ -100,6 +103,10 @@ export class DuckDbSink implements Sink {
 
   describeSchema(table: SinkTable): readonly string[] {
     return createStatements(table, this.#shape).map((statement) => statement.replaceAll(/\btarget\./g, ''))
+  }
+
+  describeTypes(table: SinkTable): readonly string[] {
+    return describeTypes(table, this.#shape)
   }
 
   async applySchema(
@@ -122,17 +129,20 @@ export class DuckDbSink implements Sink {
     })
   }
 
-  async clear(table: SinkTable): Promise<void> {
+  async clear(table: SinkTable, _signal: AbortSignal, { softly = false }: { readonly softly?: boolean } = {}): Promise<void> {
     await this.#file.use(({ control }) =>
       inTransaction(control, `emptying the target of ${table.id}`, async () => {
         await this.#prove(control)
-        await control.run(`DELETE FROM ${placeSql(placeOf(table))}`)
+        await control.run(emptySql(placeSql(placeOf(table)), table.schema, softly))
+        if (softly) return
+        await this.#bookkeeping.keepKey(control, table, isKeptUnique(table.schema))
+        this.#unique.delete(table.id)
       }),
     )
   }
 
   async load(request: LoadRequest, signal: AbortSignal): Promise<Loader> {
-    const { table, chunk, replace } = request
+    const { table, chunk, replace, merge = false } = request
     const epoch = this.#requireEpoch()
     const hold = await this.#file.hold()
     try {
@@ -144,6 +154,7 @@ export class DuckDbSink implements Sink {
         target,
         chunk,
         replace,
+        merge,
         scratch: this.#scratch(),
         signal,
         closed: hold.letGo,
@@ -177,9 +188,15 @@ export class DuckDbSink implements Sink {
     }, batch.position === null)
   }
 
-  /** Nothing is made after the snapshot; the file is brought to its final form. */
-  async seal(): Promise<readonly Problem[]> {
-    await this.#file.use(({ database }) => database.checkpoint())
+  /** Nothing is made after the snapshot: keys are looked at, and the file is brought to its final form. */
+  async seal(tables: readonly SinkTable[]): Promise<readonly Problem[]> {
+    await this.#file.use(async ({ database, control }) => {
+      for (const table of tables) {
+        const target = await this.#targetOf(control, table.schema, table)
+        await inTransaction(control, `looking at the key of ${table.id}`, () => this.#requireUnique(control, table, target))
+      }
+      await database.checkpoint()
+    })
     return []
   }
 
@@ -245,10 +262,13 @@ export class DuckDbSink implements Sink {
   }
 
   async #applySlices(database: Database, connection: Connection, batch: StreamBatch, signal: AbortSignal): Promise<void> {
-    const stage = (this.#stage ??= new Stage(this.#scratch()))
+    if (this.#stage?.database !== database) this.#stage = new Stage(database, this.#scratch())
+    const stage = this.#stage
     const slices = [...batch.slices].filter((slice) => slice.rows > 0).sort((a, b) => (a.order[0] ?? 0) - (b.order[0] ?? 0))
     for (const slice of slices) {
-      const target = await this.#targetOf(connection, slice.schema, this.#tableOf(slice.schema))
+      const table = this.#tableOf(slice.schema)
+      const target = await this.#targetOf(connection, slice.schema, table)
+      await this.#requireUnique(connection, { ...table, schema: slice.schema }, target)
       const deleted = await applySlice({ database, connection, stage, logger: this.#context.logger, signal }, target, slice)
       if (deleted > 0) this.#deletedFrom.add(target.sql)
     }
@@ -271,7 +291,7 @@ export class DuckDbSink implements Sink {
       noted: noted !== null,
       deletedFrom: this.#deletedFrom.has(placeSql(placeOf(table))),
     })
-    await this.#bookkeeping.keepShape(connection, table)
+    await this.#keepShape(connection, table, noted)
     this.#tables.set(table.id, table)
     this.#targets.set(table.id, await describeTarget(connection, table, this.#shape))
   }
@@ -284,19 +304,39 @@ export class DuckDbSink implements Sink {
 
   async #makeOrEvolve(connection: Connection, table: SinkTable, previous: SinkTable | null): Promise<void> {
     const place = placeOf(table)
-    const noted = await this.#bookkeeping.shape(connection, place)
-    if ((await readExisting(connection, place)) === null)
+    if ((await readExisting(connection, place)) === null) {
       for (const statement of createStatements(table, this.#shape)) await connection.run(statement)
-    else
-      await evolveTable(connection, {
-        table,
-        previous: noted ?? previous?.schema ?? table.schema,
-        changes: [],
-        options: this.#shape,
-        noted: noted !== null,
-        deletedFrom: false,
-      })
-    if (noted === null || shapeText(noted) !== shapeText(table.schema)) await this.#bookkeeping.keepShape(connection, table)
+      return this.#bookkeeping.keepShape(connection, table, isKeptUnique(table.schema))
+    }
+    const noted = await this.#bookkeeping.shape(connection, place)
+    await evolveTable(connection, {
+      table,
+      previous: noted ?? previous?.schema ?? table.schema,
+      changes: [],
+      options: this.#shape,
+      noted: noted !== null,
+      deletedFrom: false,
+    })
+    if (noted === null || shapeText(noted) !== shapeText(table.schema)) await this.#keepShape(connection, table, noted)
+  }
+
+  /** Rows that are apart by the key stay so when the key stays, or when the source keeps the new one unique. */
+  async #keepShape(connection: Connection, table: SinkTable, noted: TableSchema | null): Promise<void> {
+    const before = noted === null ? null : await this.#bookkeeping.uniqueKey(connection, placeOf(table))
+    const wasUnique = before !== null || (noted === null && !(await hasRows(connection, table)))
+    const isUnique = wasUnique && (isKeptUnique(table.schema) || before?.join('\0') === keyNames(table.schema).join('\0'))
+    await this.#bookkeeping.keepShape(connection, table, isUnique)
+    if (!isUnique) this.#unique.delete(table.id)
+  }
+
+  /** When a table's copy is complete, and before its first change. */
+  async #requireUnique(connection: Connection, table: SinkTable, target: TargetTable): Promise<void> {
+    if (this.#unique.has(table.id)) return
+    if ((await this.#bookkeeping.uniqueKey(connection, target.place)) === null) {
+      await requireUnique(connection, target)
+      await this.#bookkeeping.keepKey(connection, table, true)
+    }
+    this.#unique.add(table.id)
   }
 
   /** The target for rows of this shape. Transforms may make a schema object per batch: the same shape keeps its target. */
@@ -322,6 +362,10 @@ export class DuckDbSink implements Sink {
   async #prove(connection: Connection): Promise<void> {
     await this.#bookkeeping.prove(connection, this.#requireEpoch())
   }
+}
+
+async function hasRows(connection: Connection, table: SinkTable): Promise<boolean> {
+  return (await connection.rows(`SELECT 'x' FROM ${placeSql(placeOf(table))} LIMIT 1`)).length > 0
 }
 
 /** What of a schema the target depends on. */

@@ -2,6 +2,7 @@ import { NULL_VALUE } from '../../model/batch.ts'
 import type { Compaction } from '../../sdk/sql/compact.ts'
 import { CsvEncoder } from './csv-encoder.ts'
 import { CsvFile } from './csv-file.ts'
+import type { Database } from './database.ts'
 import type { TargetColumn } from './target-table.ts'
 
 /** Buffers that held a giant batch are not kept. */
@@ -12,10 +13,12 @@ const KEEP_BYTES = 8 << 20
  * and JSON parameters were within 10 %, and this way stream and snapshot share parser and casts (Invariant 7).
  */
 export class Stage {
+  readonly database: Database
   readonly #scratch: string
   #encoder = new CsvEncoder()
 
-  constructor(scratch: string) {
+  constructor(database: Database, scratch: string) {
+    this.database = database
     this.#scratch = scratch
   }
 
@@ -28,7 +31,7 @@ export class Stage {
     try {
       await file.append(this.#encoder.bytes, this.#encoder.longest)
       await file.close()
-      return await work(file.table(columns))
+      return await this.database.withRoomFor(file.longest, () => work(file.table(columns)))
     } finally {
       await file.remove()
     }
@@ -72,6 +75,15 @@ export function writeFinalKeys(csv: CsvEncoder, compaction: Compaction, entries:
 export function writeFinals(csv: CsvEncoder, compaction: Compaction, entries: Int32Array, columns: readonly TargetColumn[]): void {
   const indexes = Int32Array.from(columns, (column) => column.index)
   for (const entry of entries) {
+    writeFinal(csv, compaction, entry, indexes)
+    csv.endRow()
+  }
+}
+
+export function writeBasesAndFinals(csv: CsvEncoder, compaction: Compaction, entries: Int32Array, columns: readonly TargetColumn[]): void {
+  const indexes = Int32Array.from(columns, (column) => column.index)
+  for (const entry of entries) {
+    writeBase(csv, compaction, entry)
     writeFinal(csv, compaction, entry, indexes)
     csv.endRow()
   }

@@ -354,6 +354,66 @@ describe('CASE 26: values', () => {
   })
 })
 
+describe('CASE 27: columns that the source did not send', () => {
+  const docs = schemaOf({
+    name: 'docs',
+    columns: [
+      id,
+      { name: 'title', type: { kind: 'string' } },
+      { name: 'body', type: { kind: 'string' } },
+      { name: 'more', type: { kind: 'bytes' } },
+    ],
+    key: ['id'],
+  })
+
+  test('CASE 27: each row keeps what was not sent, whichever columns those are, and takes the nulls that were', async () => {
+    await using given = await started([docs])
+    const { bench } = given
+    await bench.commit(...['1', '2', '3', '4'].map((key) => insert(docs, [key, 't', `body ${key}`, '\\x01'])))
+    await bench.commit(
+      update(docs, ['1', 'T1', undefined, undefined]),
+      update(docs, ['2', 'T2', 'new', undefined]),
+      update(docs, ['3', null, undefined, null]),
+      update(docs, ['4', undefined, undefined, undefined]),
+    )
+    await bench.expect(docs, [
+      { id: '1', title: 'T1', body: 'body 1', more: '\\x01' },
+      { id: '2', title: 'T2', body: 'new', more: '\\x01' },
+      { id: '3', title: null, body: 'body 3', more: null },
+      { id: '4', title: 't', body: 'body 4', more: '\\x01' },
+    ])
+    await assert.rejects(bench.commit(update(docs, ['9', undefined, undefined, undefined])), isError('NOT_ACCOUNTED'))
+  })
+
+  test('CASE 27: big values that are not sent are not read (DuckDB would scan the whole column)', async () => {
+    await using given = await started([docs], { config: { memoryLimit: 60e6 } })
+    const { bench, target } = given
+    await target.read((connection) =>
+      connection.run(`INSERT INTO target.main.docs SELECT i, 't', repeat(md5(i::VARCHAR), 300), NULL FROM range(8000) r(i)`),
+    )
+    await target.read((connection) => connection.run('CHECKPOINT target'))
+    await bench.commit(...Array.from({ length: 500 }, (_, n) => update(docs, [String(n * 16), 'changed', undefined, undefined])))
+    const [row] = await target.read((connection) =>
+      connection.rows(
+        "SELECT count(*)::VARCHAR, (count(*) FILTER (title = 'changed'))::VARCHAR FROM target.main.docs WHERE strlen(body) = 9600",
+      ),
+    )
+    assert.deepEqual(row, ['8000', '500'])
+  })
+
+  test('CASE 27: a big value of the stream gets the memory that it needs', async () => {
+    await using given = await started([docs])
+    const big = 'x'.repeat(12 << 20)
+    await given.bench.commit(
+      insert(docs, ['1', 't', 'small', null]),
+      update(docs, ['1', undefined, big, undefined]),
+      insert(docs, ['2', 't', big, null]),
+    )
+    const rows = await given.target.read((connection) => connection.rows('SELECT strlen(body)::VARCHAR FROM target.main.docs'))
+    assert.deepEqual(rows, [[String(12 << 20)], [String(12 << 20)]])
+  })
+})
+
 describe('soft deletes', () => {
   test('a row is left as it was last, also when it was changed, born or moved in the same batch', async () => {
     await using given = await started([people], { deletes: 'soft' })
@@ -416,6 +476,28 @@ describe('memory', () => {
   test('a wide table gets more memory by itself', async () => {
     await using given = await started([wide])
     assert.equal(await loadWide(given), rows.length)
+  })
+
+  test('TRAP 43: limit and threads are always set, and a transaction that changes every row of a large table stays within 80 MB', async () => {
+    const count = 200_000
+    await using given = await started([people], { config: { memoryLimit: 80e6 } })
+    const { bench, target } = given
+    const settings = `SELECT current_setting('memory_limit'), current_setting('threads')::VARCHAR`
+    const limit = (await target.read((connection) => connection.rows(settings)))[0]
+    assert.match(String(limit?.[0]), /^76\.\d MiB$/)
+    await using other = await started([people])
+    const unasked = (await other.target.read((connection) => connection.rows(settings)))[0]
+    assert.match(String(unasked?.[0]), /^\d{2,3}\.\d MiB$/, 'not a part of the machine, as DuckDB would have it')
+    assert.ok(Number(limit?.[1]) >= 1 && unasked?.[1] === limit?.[1])
+    await target.read((connection) => connection.run(`INSERT INTO target.main.people SELECT i, 'old', NULL FROM range(${count}) r(i)`))
+    const part = 25_000
+    for (let from = 0; from < count; from += part)
+      await bench.part(1, ...Array.from({ length: part }, (_, n) => update(people, [String(from + n), 'changed', null])))
+    await bench.commit(insert(people, ['-1', 'last', null]))
+    const [row] = await target.read((connection) =>
+      connection.rows("SELECT count(*)::VARCHAR, (count(*) FILTER (name = 'changed'))::VARCHAR FROM target.main.people"),
+    )
+    assert.deepEqual(row, [String(count + 1), String(count)])
   })
 
   test('a limit of the user is kept; running out of it names the option, and recover goes on', async () => {

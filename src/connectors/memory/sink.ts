@@ -74,8 +74,8 @@ export class MemorySink implements Sink {
     })
   }
 
-  async clear(table: SinkTable): Promise<void> {
-    this.#run((draft) => draft.get(targetId(table)).rows.clear())
+  async clear(table: SinkTable, _signal: AbortSignal, { softly = false }: { readonly softly?: boolean } = {}): Promise<void> {
+    this.#run((draft) => emptyOut(draft.get(targetId(table)), softly, () => true))
   }
 
   async load(request: LoadRequest): Promise<Loader> {
@@ -204,7 +204,7 @@ export class MemorySink implements Sink {
 
   #loadChunk(draft: Draft, request: LoadRequest, rows: readonly Cells[]): void {
     const target = draft.get(targetId(request.table))
-    if (request.replace) for (const [at, row] of target.rows) if (inRange(row, request.chunk, request.table)) target.rows.delete(at)
+    if (request.replace) emptyOut(target, request.merge === true && this.#soft, (row) => inRange(row, request.chunk, request.table))
     for (const row of rows) target.put({ ...this.#blank(target), ...row })
   }
 
@@ -275,6 +275,15 @@ const deletedColumn: Column = {
   generated: 'no',
   identity: 'no',
   missing: 'f',
+}
+
+/** Softly: rows with a key are marked and stay; of those without one, only the marked do. */
+function emptyOut(target: MemoryTable, softly: boolean, goes: (row: Cells) => boolean): void {
+  for (const [at, row] of target.rows) {
+    if (!goes(row)) continue
+    if (softly && target.schema.key.length > 0) target.rows.set(at, { ...row, [DELETED_COLUMN]: 't' })
+    else if (!softly || row[DELETED_COLUMN] !== 't') target.rows.delete(at)
+  }
 }
 
 export function targetId(table: SinkTable): TableId {

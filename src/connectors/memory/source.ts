@@ -141,7 +141,9 @@ export class MemorySource implements Source {
   #numberOf(position: Position): number {
     const number = parsePosition(position)
     if (number === null)
-      throw new TailraceError('HISTORY_LOST', `${JSON.stringify(position)} is no position of a memory database`, { hint: 'tailrace reset' })
+      throw new TailraceError('HISTORY_LOST', `${JSON.stringify(position)} is no position of a memory database`, {
+        hint: 'tailrace reset <pipeline> starts over',
+      })
     return number
   }
 }
@@ -150,6 +152,6 @@ function historyLost(from: Position, database: MemoryDatabase): TailraceError {
   return new TailraceError(
     'HISTORY_LOST',
     `the log of memory:${database.name} holds ${database.pruned + 1} to ${database.last}, not what follows ${from}`,
-    { hint: 'tailrace reset' },
+    { hint: 'tailrace reset <pipeline> starts over' },
   )
 }

@@ -4,7 +4,9 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { TailraceError } from '../../sdk/errors.ts'
 import type { ConnectorUri } from '../../sdk/connector.ts'
-import type { PgOptions, SslMode } from './wire/options.ts'
+import type { ChannelBindingMode, PgOptions, SslMode } from './wire/options.ts'
+
+const BINDING_MODES = ['disable', 'prefer', 'require'] as const
 
 export const SSL_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'] as const
 
@@ -16,7 +18,16 @@ export const postgresConfig = z.strictObject({
   password: z.string().optional().meta({ secret: true }).describe('Password. Default: PGPASSWORD, else the password file.'),
   passfile: z.string().optional().describe('Password file. Default: PGPASSFILE, else ~/.pgpass.'),
   database: z.string().optional().describe('Database. Default: PGDATABASE, else the name of the user.'),
-  sslmode: z.enum(SSL_MODES).optional().describe('TLS. Default: PGSSLMODE, else prefer on this machine and verify-full to any other host.'),
+  sslmode: z
+    .enum(SSL_MODES)
+    .optional()
+    .describe(
+      'TLS. Default: PGSSLMODE, else prefer on this machine and verify-full to any other host. require encrypts without asking who answers, unless sslrootcert names whom to trust; verify-ca asks for a trusted certificate, verify-full for one in the name of the host.',
+    ),
+  channelBinding: z
+    .enum(BINDING_MODES)
+    .optional()
+    .describe('Bind a SCRAM log-in to its TLS session, so that nobody between can pass it on. Default: PGCHANNELBINDING, else prefer.'),
   sslrootcert: z
     .string()
     .optional()
@@ -157,13 +168,13 @@ export function resolveOptions(config: PostgresConfig, env: NodeJS.ProcessEnv = 
   const hosts = addressesOf(config, env)
   const user = config.user ?? env['PGUSER'] ?? userInfo().username
   const database = config.database ?? env['PGDATABASE'] ?? user
-  const sslmode =
-    config.sslmode ?? sslmodeOf(env['PGSSLMODE']) ?? (hosts.every((each) => isThisMachine(each.host)) ? 'prefer' : 'verify-full')
+  const sslmode = config.sslmode ?? sslmodeOf(env) ?? (hosts.every((each) => isThisMachine(each.host)) ? 'prefer' : 'verify-full')
   return {
     hosts,
     user,
     database,
     sslmode,
+    channelBinding: config.channelBinding ?? modeOf('PGCHANNELBINDING', env, BINDING_MODES) ?? 'prefer',
     password: config.password ?? env['PGPASSWORD'] ?? passwordFromFile(config, env, hosts, database, user),
     sslrootcert: config.sslrootcert ?? env['PGSSLROOTCERT'] ?? null,
     sslcert: config.sslcert ?? env['PGSSLCERT'] ?? null,
@@ -173,11 +184,15 @@ export function resolveOptions(config: PostgresConfig, env: NodeJS.ProcessEnv = 
   }
 }
 
-function sslmodeOf(text: string | undefined): SslMode | undefined {
+function sslmodeOf(env: NodeJS.ProcessEnv): SslMode | undefined {
+  return env['PGSSLMODE'] === 'allow' ? 'prefer' : modeOf('PGSSLMODE', env, SSL_MODES)
+}
+
+function modeOf<T extends SslMode | ChannelBindingMode>(name: string, env: NodeJS.ProcessEnv, modes: readonly T[]): T | undefined {
+  const text = env[name]
   if (text === undefined || text === '') return undefined
-  if (text === 'allow') return 'prefer'
-  const mode = SSL_MODES.find((each) => each === text)
-  if (mode === undefined) throw new TailraceError('CONFIG', `PGSSLMODE is ${JSON.stringify(text)}; expected one of ${SSL_MODES.join(', ')}`)
+  const mode = modes.find((each) => each === text)
+  if (mode === undefined) throw new TailraceError('CONFIG', `${name} is ${JSON.stringify(text)}; expected one of ${modes.join(', ')}`)
   return mode
 }
 

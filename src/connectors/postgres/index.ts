@@ -1,5 +1,6 @@
 import { defineConnector } from '../../sdk/connector.ts'
 import type { Problem } from '../../sdk/errors.ts'
+import { postgresSinkCapabilities } from './capabilities.ts'
 import { identityOf, postgresConfig, postgresFromUri } from './config.ts'
 
 /** PostgreSQL 14 to 18, as source and as sink. */
@@ -31,16 +32,7 @@ export const postgres = defineConnector({
     },
   },
   sink: {
-    capabilities: {
-      commit: 'transactional',
-      formats: ['pg-copy-binary', 'rows'],
-      parallelLoads: 8,
-      delete: ['hard', 'soft'],
-      truncate: true,
-      schemaChanges: true,
-      maxBatch: { rows: 10_000, bytes: 8 << 20 },
-      limits: { identifierBytes: 63, columns: 1600 },
-    },
+    capabilities: postgresSinkCapabilities,
     async open(config, context) {
       const { openPostgresSink } = await import('./sink/sink.ts')
       return openPostgresSink(config, context)

@@ -41,7 +41,7 @@ describe('check of the SQLite sink', () => {
   it('names a folder that is missing, with what makes it', async () => {
     await using folder = await tempFolder()
     const [problem] = await check(folder.join('no', 't.db'))
-    assert.equal(problem?.code, 'ENVIRONMENT')
+    assert.equal(problem?.code, 'USAGE')
     assert.equal(problem?.hint, `mkdir -p ${folder.join('no')}`)
   })
 

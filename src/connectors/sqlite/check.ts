@@ -129,7 +129,7 @@ function checkKeyless(table: SinkTable): readonly Problem[] {
 
 function checkPlace(path: string): readonly Problem[] {
   const folder = dirname(resolve(path))
-  if (!isAllowed(folder, constants.F_OK)) return [error('ENVIRONMENT', `folder ${folder} does not exist`, `mkdir -p ${folder}`, 'path')]
+  if (!isAllowed(folder, constants.F_OK)) return [error('USAGE', `folder ${folder} does not exist`, `mkdir -p ${folder}`, 'path')]
   // The write-ahead log and its index are made beside the file.
   if (!isAllowed(folder, constants.W_OK | constants.X_OK))
     return [error('NOT_ALLOWED', `folder ${folder} cannot be written by this user`, `let this user write in ${folder}`, 'path')]

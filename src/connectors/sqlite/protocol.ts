@@ -50,9 +50,9 @@ export interface WorkerCalls {
   recover(): Checkpoint
   store(position: Position | null): void
   applySchema(table: SinkTable, previous: SinkTable | null, replace: boolean): void
-  clear(table: SinkTable): void
+  clear(table: SinkTable, softly: boolean): void
   write(batch: PostedBatch): Written
-  beginLoad(table: SinkTable, chunk: Chunk, replace: boolean): void
+  beginLoad(table: SinkTable, chunk: Chunk, how: { readonly replace: boolean; readonly merge: boolean }): void
   loadRows(batch: PostedBatch): void
   finishLoad(): { readonly rows: number; readonly log: LogState }
   abandonLoad(): void

@@ -4,13 +4,15 @@ import type { TableId } from '../../model/schema.ts'
 import { TailraceError, type Problem } from '../../sdk/errors.ts'
 import type { ConnectorContext } from '../../sdk/connector.ts'
 import type { Checkpoint, Loader, LoadRequest, Sink, SinkCapabilities, SinkCheckpoints, SinkTable } from '../../sdk/sink.ts'
+import { typeNote, typeNotes } from '../../sdk/sql/type-table.ts'
 import { ChunkLoader } from './chunk-loader.ts'
 import type { SqliteConfig } from './config.ts'
-import { describeTable } from './ddl.ts'
+import { describeTable, writableColumns } from './ddl.ts'
 import { MAX_COLUMNS, MAX_IDENTIFIER_BYTES } from './limits.ts'
 import { Packer, type PackedSlice } from './pack.ts'
 import type { CallName, LogState, PostedBatch, WorkerCalls, WorkerSetup, Written } from './protocol.ts'
 import { Turn, type Holder } from './turn.ts'
+import { typeTable } from './type-table.ts'
 import { WorkerLink } from './worker-link.ts'
 
 export const sqliteSinkCapabilities: SinkCapabilities = {
@@ -77,6 +79,10 @@ export class SqliteSink implements Sink {
     })
   }
 
+  describeTypes({ schema }: SinkTable): readonly string[] {
+    return typeNotes(writableColumns(schema), ({ type }) => typeNote(typeTable(this.#config.decimals), type))
+  }
+
   async applySchema(
     table: SinkTable,
     previous: SinkTable | null,
@@ -87,15 +93,16 @@ export class SqliteSink implements Sink {
     this.#tables.set(table.id, table)
   }
 
-  clear(table: SinkTable, signal: AbortSignal): Promise<void> {
-    return this.#alone('clear', [table], signal)
+  clear(table: SinkTable, signal: AbortSignal, { softly = false }: { readonly softly?: boolean } = {}): Promise<void> {
+    return this.#alone('clear', [table, softly], signal)
   }
 
   async load(request: LoadRequest, signal: AbortSignal): Promise<Loader> {
+    const { table, chunk, replace, merge = false } = request
     const holder: Holder = {}
     await this.#turn.take(holder, signal)
     try {
-      await this.#call('beginLoad', [request.table, request.chunk, request.replace], signal)
+      await this.#call('beginLoad', [table, chunk, { replace, merge }], signal)
     } catch (error) {
       await this.#abandon(holder)
       throw error

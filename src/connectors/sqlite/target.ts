@@ -16,7 +16,7 @@ import { createTable, keyIndexName, readTable, type Shape } from './ddl.ts'
 import { CellEncoder } from './encode.ts'
 import { changesByNumber, evolveTable } from './evolve.ts'
 import { tableName } from './identifiers.ts'
-import { deleteRange } from './load.ts'
+import { deleteRange, emptySql } from './load.ts'
 import { unpack } from './pack.ts'
 import type { LogState, PostedBatch, WorkerCalls, WorkerSetup, Written } from './protocol.ts'
 import { makeKeyIndex, sealTable } from './seal.ts'
@@ -37,6 +37,7 @@ export class Target implements WorkerCalls {
   /** What the open transaction is for. After a failure `failed`: nothing is written until `recover` (TRAP 41). */
   #state: 'idle' | 'streaming' | 'loading' | 'failed' = 'idle'
   #loaded = 0
+  #merges = false
 
   constructor(setup: WorkerSetup) {
     this.#setup = setup
@@ -100,12 +101,13 @@ export class Target implements WorkerCalls {
     this.#tables.set(table.id, table)
   }
 
-  clear(table: SinkTable): void {
+  clear(table: SinkTable, softly: boolean): void {
     const name = tableName(table.target)
     this.#forget()
     this.#connection.run(`emptying table ${name}`, (db) => {
+      db.exec(emptySql(table, softly))
       // Made again when it is needed: loading without it is faster.
-      db.exec(`DELETE FROM ${quote(name)}; DROP INDEX IF EXISTS ${quote(keyIndexName(name))}`)
+      if (!softly) db.exec(`DROP INDEX IF EXISTS ${quote(keyIndexName(name))}`)
     })
   }
 
@@ -123,14 +125,15 @@ export class Target implements WorkerCalls {
     }
   }
 
-  beginLoad(table: SinkTable, chunk: Chunk, replace: boolean): void {
+  beginLoad(table: SinkTable, chunk: Chunk, { replace, merge }: { readonly replace: boolean; readonly merge: boolean }): void {
     this.#tables.set(table.id, table)
     this.#loaded = 0
+    this.#merges = merge
     this.#enter('loading')
-    if (!replace) return
+    if (!replace && !merge) return
     try {
       this.#indexKey(tableName(table.target), table.schema)
-      deleteRange(this.#connection.db, table, chunk, this.#shape)
+      if (replace) deleteRange(this.#connection.db, table, chunk, this.#shape, merge && this.#shape.softDeletes)
     } catch (error) {
       throw this.#failed(error, 'emptying the range of a chunk', 'idle')
     }
@@ -140,9 +143,11 @@ export class Target implements WorkerCalls {
     this.#mustLoad()
     try {
       for (const slice of this.#receive(batch)) {
-        const writer = this.#writer(slice.schema, 'refuse')
+        const writer = this.#writer(slice.schema, this.#merges ? 'replace' : 'refuse')
         const before = writer.inserted
         writer.apply(slice, 0, slice.rows)
+        // What gave way does not come back: it was there before the reading.
+        writer.settle()
         this.#loaded += writer.inserted - before
       }
     } catch (error) {

@@ -1,4 +1,5 @@
 import { formatType, type LogicalType } from '../../model/logical-type.ts'
+import type { Column } from '../../model/schema.ts'
 import { TailraceError } from '../errors.ts'
 
 /**
@@ -44,6 +45,16 @@ export function typeNote(table: TypeTable, type: LogicalType): string | null {
   const { sql, rule } = targetType(table, type)
   if (rule.keeps !== 'exact') return `${formatType(type)} becomes ${sql}${rule.note === undefined ? '' : `: ${rule.note}`}`
   return type.kind === 'array' ? typeNote(table, type.element) : null
+}
+
+/** Notes on columns, one line for each note; null: nothing changes. What travels as text to every target is said elsewhere. */
+export function typeNotes(columns: readonly Column[], noteOf: (column: Column) => string | null): readonly string[] {
+  const names = new Map<string, string[]>()
+  for (const column of columns) {
+    const note = column.type.kind === 'other' ? null : noteOf(column)
+    if (note !== null) names.set(note, [...(names.get(note) ?? []), column.name])
+  }
+  return [...names].map(([note, all]) => `${all.length === 1 ? 'column' : 'columns'} ${all.join(', ')}: ${note}`)
 }
 
 /** Every kind of logical type, for tests that a table is complete and for docs. */

@@ -10,6 +10,7 @@ import { translatePgError } from '../wire/pg-error.ts'
 import type { Bookkeeping } from './bookkeeping.ts'
 import { compileRows, compileSets, entriesToFetch, fetchedCells, requestFetch, type Manner, type TableWork } from './compile.ts'
 import { keyStatements, notUniqueError } from './key.ts'
+import { unknownLabels } from './labels.ts'
 import { Requests, StatementError } from './requests.ts'
 import type { SinkSession } from './session.ts'
 import { DEMAND_FAILED } from './statements.ts'
@@ -22,6 +23,8 @@ export interface ApplyHost {
   /** Deleted rows stay and are marked. */
   readonly soft: boolean
   table(id: TableId): SinkTable
+  /** Labels of enums for which the source was asked to look at its types again: once each, however often a writer is made. */
+  readonly askedLabels: Set<string>
   /** Statements for a barrier; run inside the stream's transaction. */
   barrier(barrier: Barrier, session: SinkSession): Promise<BarrierWork>
 }
@@ -34,6 +37,8 @@ export interface BarrierWork {
 
 /** Constraint errors that another manner of writing may not trip over: unique, exclusion, foreign key, twice the same key in an upsert. */
 const CONSTRAINT_ERRORS: ReadonlySet<string> = new Set(['23505', '23P01', '23503', '21000'])
+/** invalid_text_representation: also what an enum says of a label that it does not have. */
+const NO_SUCH_LABEL = '22P02'
 
 /**
  * Applies stream batches on one session, each with its position in one transaction (Invariant 4); parts of a large
@@ -158,10 +163,26 @@ export class StreamWriter {
       return true
     } catch (error) {
       if (!again || !(error instanceof StatementError) || error.purpose.kind !== 'rows' || !CONSTRAINT_ERRORS.has(error.error.code))
-        throw await this.#explain(error)
+        throw this.#newLabel(error, works, await this.#explain(error))
       await this.#rollBack(savepoint)
       return false
     }
+  }
+
+  /** A label that the rows' schema does not know: the stream begins again at the last checkpoint, and its source looks at its types first. */
+  #newLabel(error: unknown, works: readonly TableWork[], explained: unknown): unknown {
+    if (!(error instanceof StatementError) || error.error.code !== NO_SUCH_LABEL) return explained
+    const slice = works.find((work) => work.slice.schema.id === error.purpose.table)?.slice
+    const labels = slice === undefined ? [] : unknownLabels(slice).filter((label) => !this.#host.askedLabels.has(label))
+    if (slice === undefined || labels.length === 0) return explained
+    for (const label of labels) this.#host.askedLabels.add(label)
+    return new TailraceError(
+      'SINK_FAILED',
+      `writing to ${slice.schema.id}: rows have a new label of an enum, its type is looked at again`,
+      {
+        path: slice.schema.id,
+      },
+    )
   }
 
   /** In the stream's own transaction: another session would wait for what this one has locked. */
@@ -272,7 +293,7 @@ export class StreamWriter {
     const { purpose, error: cause } = error
     if (purpose.kind === 'key' && purpose.table !== undefined && cause.code === '23505')
       return notUniqueError(this.#host.table(purpose.table))
-    if (cause.code !== DEMAND_FAILED) return translatePgError(cause, doing(purpose.kind, purpose.table), 'sink')
+    if (cause.code !== DEMAND_FAILED) return translatePgError(cause, doing(purpose.kind, purpose.table), 'sink', purpose.table)
     if (purpose.kind === 'fence') return this.#fenceError()
     return holeError(purpose.table === undefined ? null : this.#host.table(purpose.table).schema)
   }

@@ -1,11 +1,10 @@
-import { columnAt, keyNames } from '../../../model/schema.ts'
+import { columnAt, keyNames, type TableId } from '../../../model/schema.ts'
 import type { Problem } from '../../../sdk/errors.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
 import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { identifierProblem, quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PostgresConfig } from '../config.ts'
-import { columnType, typeChange } from './ddl.ts'
-import { ddlContext } from './schema-writer.ts'
+import { columnType, hopeful, losses, type DdlContext } from './ddl.ts'
 import { NAME_BYTES, type SinkSession } from './session.ts'
 import { placeOf, readTarget, targetSql, uniqueIndexOn, type TargetTable } from './target-table.ts'
 
@@ -14,7 +13,11 @@ const OLDEST = 140_000
 /** Everything that would fail later, or work otherwise than expected, with what to type. Changes nothing. */
 export async function checkTarget(
   session: SinkSession,
-  { config, soft }: { readonly config: PostgresConfig; readonly soft: boolean },
+  {
+    config,
+    soft,
+    contexts,
+  }: { readonly config: PostgresConfig; readonly soft: boolean; readonly contexts: ReadonlyMap<TableId, DdlContext> },
   tables: readonly SinkTable[],
 ): Promise<Problem[]> {
   const problems = [
@@ -37,11 +40,13 @@ export async function checkTarget(
         ),
       )
     }
+    const context = contexts.get(table.id) ?? hopeful(soft)
+    problems.push(...checkLosses(table, target, context))
     if (target === null) continue
     if (ids.has(target.oid))
       problems.push(problem(table, 'error', 'CONFIG', `two tables go to ${targetSql(table)}`, 'give one of them another name with --map'))
     ids.add(target.oid)
-    problems.push(...(await checkTable(session, table, target)))
+    problems.push(...(await checkTable(session, table, target, context)))
   }
   return problems
 }
@@ -192,12 +197,28 @@ function checkKey(table: SinkTable): Problem[] {
   )
 }
 
-async function checkTable(session: SinkSession, table: SinkTable, target: TargetTable): Promise<Problem[]> {
+/** Of columns that we make: one that is there stays as it is. */
+function checkLosses(table: SinkTable, target: TargetTable | null, context: DdlContext): Problem[] {
+  return table.schema.columns
+    .filter((column) => target === null || !target.columns.has(column.name))
+    .flatMap((column) => losses(table.schema, column, context))
+    .map((loss) =>
+      problem(
+        table,
+        'warning',
+        'SCHEMA_UNSUPPORTED',
+        loss,
+        'to keep it, make the type or function in the target, or install its extension, before the copy',
+      ),
+    )
+}
+
+async function checkTable(session: SinkSession, table: SinkTable, target: TargetTable, context: DdlContext): Promise<Problem[]> {
   if (target.kind !== 'r' && target.kind !== 'p')
     return [problem(table, 'error', 'SCHEMA_UNSUPPORTED', `${target.sql} is not a table`, 'map the table to another name')]
   return [
     ...(await checkRights(session, table, target)),
-    ...(await checkColumns(session, table, target)),
+    ...checkColumns(table, target, context),
     ...checkTriggers(session, table, target),
     ...checkKeys(session, table, target),
   ]
@@ -244,9 +265,8 @@ async function checkRights(session: SinkSession, table: SinkTable, target: Targe
   return problems
 }
 
-async function checkColumns(session: SinkSession, table: SinkTable, target: TargetTable): Promise<Problem[]> {
+function checkColumns(table: SinkTable, target: TargetTable, context: DdlContext): Problem[] {
   const { schema } = table
-  const context = await ddlContext(session.connection, schema, false)
   const problems: Problem[] = []
   const error = (message: string, hint: string): void => void problems.push(problem(table, 'error', 'SCHEMA_UNSUPPORTED', message, hint))
   for (const column of schema.columns) {
@@ -269,11 +289,6 @@ async function checkColumns(session: SinkSession, table: SinkTable, target: Targ
         ),
       )
     }
-    const change = typeChange(schema, column, context)
-    if (change !== null)
-      problems.push(
-        problem(table, 'warning', 'SCHEMA_UNSUPPORTED', change, 'install the extension or make the type in the target before the copy'),
-      )
   }
   const given = new Set(schema.columns.map((column) => column.name))
   for (const own of target.columns.values()) {

@@ -6,8 +6,7 @@ import { evolutionSteps, type EvolutionStep } from '../../../sdk/sql/evolve.ts'
 import { fitIdentifier, qualify, quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { SchemaChangeDetail } from '../../../model/batch.ts'
 import type { PgConnection } from '../wire/connection.ts'
-import { columnType, enumsOf, indexSql, keyIndex, type DdlContext } from './ddl.ts'
-import { ddlContext } from './schema-writer.ts'
+import { columnType, defaultOf, enumsOf, indexSql, keyIndex, type DdlContext } from './ddl.ts'
 import { NAME_BYTES } from './session.ts'
 import { placeOf, requireTarget, uniqueIndexOn, type TargetTable } from './target-table.ts'
 import { isWidening } from './widening.ts'
@@ -27,24 +26,32 @@ export interface Evolution {
 }
 
 /**
- * Follows a change of shape. Looks at the target before each step, so that what is done already is not done again. Never
+ * Follows a change of shape. `context` is of another session: it is found out by statements that may fail. Looks at the target before each step, so that what is done already is not done again. Never
  * removes a value: a dropped column stays, may be null from then on, and makes room when its name comes back.
  */
 export async function planEvolution(
   connection: PgConnection,
   table: SinkTable,
-  next: TableSchema,
+  next: { readonly schema: TableSchema; readonly context: DdlContext },
   changes: readonly SchemaChangeDetail[] = [],
 ): Promise<Evolution> {
   const target = await requireTarget(connection, table)
-  const [row] = await connection.rows(`SELECT NOT EXISTS (SELECT FROM ${target.sql})`)
-  const planner = new Planner(table, next, target, { ...(await ddlContext(connection, next, false)), empty: row?.[0] === 't' })
-  for (const step of evolutionSteps(table.schema, next, changes)) planner.add(step)
+  const alive = target.columns.has(DELETED_COLUMN) ? ` WHERE NOT ${quoteIdentifier(DELETED_COLUMN)}` : ''
+  const [row] = await connection.rows(`SELECT NOT EXISTS (SELECT FROM ${target.sql}${alive}), NOT EXISTS (SELECT FROM ${target.sql})`)
+  const planner = new Planner(table, next.schema, target, {
+    ...next.context,
+    empty: row?.[1] === 't',
+    dead: row?.[0] === 't',
+  })
+  for (const step of evolutionSteps(table.schema, next.schema, changes)) planner.add(step)
   return { statements: planner.statements, table: planner.result }
 }
 
-/** `empty`: the table is about to be read again, so that no value is lost whatever its type becomes. */
-type PlanContext = DdlContext & { readonly empty: boolean }
+/**
+ * `empty`: the table is about to be read again, so that no value is lost whatever its type becomes. `dead`: all that is left is
+ * marked as deleted, and keeps its values as far as the new type can say them.
+ */
+type PlanContext = DdlContext & { readonly empty: boolean; readonly dead: boolean }
 
 class Planner {
   readonly statements: string[] = []
@@ -183,7 +190,9 @@ class Planner {
     const type = columnType(this.#next, column, this.#context)
     const missing = column.missing === undefined ? '' : ` DEFAULT ${quoteLiteral(column.missing)}`
     this.#alter(`ADD COLUMN ${quoted} ${type}${missing}`)
-    if (missing !== '') this.#alter(`ALTER COLUMN ${quoted} DROP DEFAULT`)
+    const later = defaultOf(this.#next, column, this.#context)
+    if (later !== null) this.#alter(`ALTER COLUMN ${quoted} SET DEFAULT ${later}`)
+    else if (missing !== '') this.#alter(`ALTER COLUMN ${quoted} DROP DEFAULT`)
     if (!column.nullable) this.#setNotNull(column.name)
     this.#names.add(column.name)
   }
@@ -192,11 +201,8 @@ class Planner {
     const to = columnType(this.#next, after, this.#context)
     const present = this.#target.columns.get(before.name)?.fullType ?? before.sourceType
     if (present === to) return
-    if (!isWidening(present, to)) {
-      if (this.#context.empty)
-        return this.#alter(
-          `ALTER COLUMN ${quoteIdentifier(after.name)} DROP DEFAULT, ALTER COLUMN ${quoteIdentifier(after.name)} TYPE ${to} USING NULL`,
-        )
+    if (!isWidening(present, to) && !(this.#context.dead && !this.#context.empty)) {
+      if (this.#context.empty) return this.#retypeEmpty(after, to)
       throw new TailraceError(
         'SCHEMA_CHANGED',
         `the type of ${this.#next.id}.${after.name} changed from ${present} to ${to}, which may have changed values that are not in the change log`,
@@ -208,6 +214,13 @@ class Planner {
     }
     const quoted = quoteIdentifier(after.name)
     this.#alter(`ALTER COLUMN ${quoted} TYPE ${to} USING ${quoted}::${to}`)
+  }
+
+  #retypeEmpty(column: Column, to: string): void {
+    const quoted = quoteIdentifier(column.name)
+    const expression = defaultOf(this.#next, column, this.#context)
+    const later = expression === null ? '' : `, ALTER COLUMN ${quoted} SET DEFAULT ${expression}`
+    this.#alter(`ALTER COLUMN ${quoted} DROP DEFAULT, ALTER COLUMN ${quoted} TYPE ${to} USING NULL${later}`)
   }
 
   #nullability(name: string, nullable: boolean): void {

@@ -1,6 +1,8 @@
 import type { SnapshotFrame } from '../../../model/batch.ts'
+import type { TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { Loader, LoadRequest } from '../../../sdk/sink.ts'
+import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { CopyIn } from '../wire/copy.ts'
 import { translate } from '../wire/pg-error.ts'
@@ -33,19 +35,50 @@ export async function startLoad(pool: SessionPool, fence: Fence, request: LoadRe
       await fence.begin(connection)
       const target = await requireTarget(connection, request.table)
       if (request.format === 'pg-copy-binary' && !acceptsBinary(request.table.schema, target)) throw notTheSame(request.table.id)
-      const statements = new TableStatements(request.table.schema, target, {
-        match: matchOf(request.table.schema),
-        soft: false,
-        prefix: '',
-      })
+      const { schema } = request.table
+      const statements = new TableStatements(schema, target, { match: matchOf(schema), soft: false, prefix: '' })
       if (request.replace) await connection.query(emptyRangeSql(request, target))
-      const copy = await connection.copyIn(statements.copy(OPTIONS[request.format]))
-      return new CopyLoader({ pool, session, copy, request, statements, signal })
+      const merge = request.merge === true && schema.key.length > 0 ? mergeSql(statements, schema, session) : null
+      if (merge !== null) await connection.query(merge.stage)
+      const copy = await connection.copyIn(statements.copy(OPTIONS[request.format], merge === null ? target.sql : STAGE))
+      return new CopyLoader({ pool, session, copy, request, statements, end: [...(merge?.end ?? []), 'COMMIT'].join('; '), signal })
     })
   } catch (error) {
     await pool.discard(session)
     throw translate(error, `loading ${request.table.id}`, 'sink')
   }
+}
+
+/** Where rows wait that are merged into a table; of the session and its transaction only. */
+const STAGE = 'pg_temp.tailrace_load'
+
+/**
+ * Rows that come take the place of those at their keys. In place, where nothing but the key is unique: to delete and insert is
+ * to cascade without the replica role (TRAPS 36). Where rows could swap other unique values, only that works (TRAPS 33).
+ */
+function mergeSql(
+  { columns, hasOtherUniques, settable, target }: TableStatements,
+  schema: TableSchema,
+  { replicaRole }: SinkSession,
+): { readonly stage: string; readonly end: readonly string[] } {
+  const names = columns.map((column) => column.sql).join(', ')
+  const key = columns.filter((column) => schema.key.includes(column.index))
+  const same = key.map((column) => `t.${column.sql} ${column.target.equals} s.${column.sql}`).join(' AND ')
+  const insert = `INSERT INTO ${target.sql} (${names}) OVERRIDING SYSTEM VALUE SELECT ${names} FROM ${STAGE} s`
+  const stage = `CREATE TEMP TABLE tailrace_load ON COMMIT DROP AS SELECT ${names} FROM ${target.sql} WHERE false`
+  if (hasOtherUniques && (replicaRole || target.referencedBy.length === 0))
+    return { stage, end: [`DELETE FROM ${target.sql} t USING ${STAGE} s WHERE ${same}`, insert] }
+  const sets = settable.filter((column) => column.target.identity !== 'always').map((column) => `${column.sql} = s.${column.sql}`)
+  if (target.columns.has(DELETED_COLUMN)) sets.push(`${quoteIdentifier(DELETED_COLUMN)} = false`)
+  const update = sets.length === 0 ? [] : [`UPDATE ${target.sql} t SET ${sets.join(', ')} FROM ${STAGE} s WHERE ${same}`]
+  return { stage, end: [`ANALYZE ${STAGE}`, ...update, `${insert} WHERE NOT EXISTS (SELECT FROM ${target.sql} t WHERE ${same})`] }
+}
+
+/** Takes rows away before they are read again. Softly: those with a key are marked and stay, of the others only the marked do. */
+export function emptySql({ sql }: TargetTable, { key }: TableSchema, softly: boolean): string {
+  const mark = quoteIdentifier(DELETED_COLUMN)
+  if (!softly) return `DELETE FROM ${sql} WHERE true`
+  return key.length > 0 ? `UPDATE ${sql} SET ${mark} = true WHERE NOT ${mark}` : `DELETE FROM ${sql} WHERE NOT ${mark}`
 }
 
 function notTheSame(table: string): TailraceError {
@@ -64,7 +97,8 @@ const OPTIONS = {
 
 function emptyRangeSql(request: LoadRequest, target: TargetTable): string {
   const { range } = request.chunk
-  if (range.kind === 'all') return `DELETE FROM ${target.sql}`
+  const empty = emptySql(target, request.table.schema, request.merge === true && target.columns.has(DELETED_COLUMN))
+  if (range.kind === 'all') return empty
   // TRAPS 1, 3: a heap range means nothing in another view; such tables are cleared and read again whole.
   if (range.kind === 'heap') throw new TailraceError('BUG', `a heap range of ${request.table.id} cannot be loaded again by itself`)
   const { castType, equals } = requireColumn(target, range.column)
@@ -72,7 +106,7 @@ function emptyRangeSql(request: LoadRequest, target: TargetTable): string {
   const compare = (operator: string, value: string): string =>
     `${column} ${equals.replace('=', operator)} ${quoteLiteral(value)}::${castType}`
   const bounds = [range.from === null ? [] : [compare('>=', range.from)], range.to === null ? [] : [compare('<', range.to)]].flat()
-  return `DELETE FROM ${target.sql}${bounds.length === 0 ? '' : ` WHERE ${bounds.join(' AND ')}`}`
+  return [empty, ...bounds].join(' AND ')
 }
 
 interface CopyLoaderParts {
@@ -81,6 +115,8 @@ interface CopyLoaderParts {
   readonly copy: CopyIn
   readonly request: LoadRequest
   readonly statements: TableStatements
+  /** What makes the rows count once they are there. */
+  readonly end: string
   readonly signal: AbortSignal
 }
 
@@ -105,11 +141,11 @@ class CopyLoader implements Loader {
   }
 
   async finish(): Promise<{ rows: number }> {
-    const { pool, session, copy, request } = this.#parts
+    const { pool, session, copy, request, end } = this.#parts
     const rows = await this.#do(async () => {
       if (!this.#written && request.format === 'pg-copy-binary') await copy.writePayload(EMPTY_BINARY_COPY)
       const count = await copy.finish()
-      requireCommit((await session.connection.query('COMMIT'))[0]?.tag)
+      requireCommit((await session.connection.query(end)).at(-1)?.tag)
       return count
     })
     this.#over = true

@@ -10,26 +10,57 @@ import {
   createEnumSql,
   createSchemaSql,
   createTableSql,
+  defaultOf,
   DELETED_SQL,
   enumsOf,
   extendEnumSql,
-  typeChange,
+  losses,
   type DdlContext,
   type EnumType,
 } from './ddl.ts'
 import { placeOf, readTarget, targetSql, type TargetTable } from './target-table.ts'
 
-/** Which of the schema's types the target has. */
+/** Which of the schema's types and defaults the target has. */
 export async function ddlContext(connection: PgConnection, schema: TableSchema, soft: boolean): Promise<DdlContext> {
+  const { serverVersion } = connection
+  const types = await knownTypes(connection, schema)
+  const defaults = await possibleDefaults(connection, schema)
+  return { hasType: (type) => types.has(type), canEvaluate: (expression) => defaults.has(expression), serverVersion, soft }
+}
+
+/** The same before the table is made: its enums will be. */
+export async function plannedContext(connection: PgConnection, schema: TableSchema, soft: boolean): Promise<DdlContext> {
+  const context = await ddlContext(connection, schema, soft)
+  const enums = new Set(enumsOf(schema).map((type) => type.sql))
+  return { ...context, hasType: (type) => context.hasType(type) || enums.has(type.replace(/(\[\])+$/, '')) }
+}
+
+async function knownTypes(connection: PgConnection, schema: TableSchema): Promise<Set<string>> {
   const wanted = schema.dialect === 'postgres' ? [...new Set(schema.columns.map((column) => column.sourceType))] : []
-  const known = new Set<string>()
-  if (wanted.length > 0) {
-    const rows = await connection.rows(
-      `SELECT x FROM unnest(ARRAY[${wanted.map(quoteLiteral).join(', ')}]) AS x WHERE to_regtype(x) IS NOT NULL`,
-    )
-    for (const [type] of rows) known.add(type ?? '')
+  if (wanted.length === 0) return new Set()
+  const rows = await connection.rows(
+    `SELECT x FROM unnest(ARRAY[${wanted.map(quoteLiteral).join(', ')}]) AS x WHERE to_regtype(x) IS NOT NULL`,
+  )
+  return new Set(rows.map(([type]) => type ?? ''))
+}
+
+/** Planned, not run: nextval hands out no number. */
+async function possibleDefaults(connection: PgConnection, schema: TableSchema): Promise<Set<string>> {
+  const possible = new Set<string>()
+  const wanted = schema.dialect === 'postgres' ? schema.columns.flatMap((column) => column.default ?? []) : []
+  for (const expression of new Set(wanted)) if (await isPossible(connection, expression)) possible.add(expression)
+  return possible
+}
+
+async function isPossible(connection: PgConnection, expression: string): Promise<boolean> {
+  try {
+    await connection.execute(`EXPLAIN SELECT ${expression}`)
+    return true
+  } catch (error) {
+    // A function, type or sequence that is not there or that we may not use, a constant that cannot be computed.
+    if (error instanceof PgError && !/^(?:08|5[378]|XX)/.test(error.code)) return false
+    throw error
   }
-  return { hasType: (type) => known.has(type), serverVersion: connection.serverVersion, soft }
 }
 
 /** Makes the table, or adds the columns that an existing one lacks. Never removes anything. */
@@ -43,10 +74,8 @@ export async function makeTable(
   const context = await ddlContext(connection, table.schema, soft)
   const target = await readTarget(connection, table)
   if (target !== null) return addMissingColumns(connection, table, target, context)
-  for (const column of table.schema.columns) {
-    const change = typeChange(table.schema, column, context)
-    if (change !== null) logger.warn(change, { table: table.id })
-  }
+  for (const column of table.schema.columns)
+    for (const loss of losses(table.schema, column, context)) logger.warn(loss, { table: table.id })
   await create(connection, table, context, logger)
 }
 
@@ -91,11 +120,16 @@ export async function makeEnums(connection: PgConnection, types: readonly EnumTy
 
 async function addMissingColumns(connection: PgConnection, table: SinkTable, target: TargetTable, context: DdlContext): Promise<void> {
   const missing = table.schema.columns.filter((column) => !target.columns.has(column.name))
-  // Nullable: rows that are there already have no value for them.
-  for (const column of missing)
+  // Nullable and without its default: rows that are there already have no value for them.
+  for (const column of missing) {
+    const { default: _default, ...bare } = column
     await connection.query(
-      `ALTER TABLE ${targetSql(table)} ADD COLUMN IF NOT EXISTS ${columnSql(table.schema, { ...column, nullable: true, identity: 'no' }, context)}`,
+      `ALTER TABLE ${targetSql(table)} ADD COLUMN IF NOT EXISTS ${columnSql(table.schema, { ...bare, nullable: true, identity: 'no' }, context)}`,
     )
+    const expression = defaultOf(table.schema, column, context)
+    if (expression !== null)
+      await connection.query(`ALTER TABLE ${targetSql(table)} ALTER COLUMN ${quoteIdentifier(column.name)} SET DEFAULT ${expression}`)
+  }
   if (context.soft && !target.columns.has(DELETED_COLUMN))
     await connection.query(`ALTER TABLE ${targetSql(table)} ADD COLUMN IF NOT EXISTS ${DELETED_SQL}`)
 }

@@ -42,7 +42,7 @@ export class Sealer {
     for (const table of tables) {
       await this.makeKey(table)
       problems.push(...(await this.#indexes(table)))
-      await this.#sequences(table)
+      problems.push(...(await this.#sequences(table)))
       await this.#analyze(table)
     }
     const byId = new Map([...sealed, ...tables].map((table) => [table.id, table]))
@@ -103,20 +103,23 @@ export class Sealer {
   }
 
   /** Values never go back: a person may have used the target's sequence already. */
-  async #sequences(table: SinkTable): Promise<void> {
+  async #sequences(table: SinkTable): Promise<Problem[]> {
+    const problems: Problem[] = []
     for (const { column, last, increment } of table.schema.sequences) {
       if (last === null) continue
       const value = BigInt(last).toString()
       const further = BigInt(increment) > 0n ? 'greatest' : 'least'
-      await this.#fence.run(
-        this.#connection,
+      const problem = await this.#try(
+        table,
         [
           `SELECT setval(q.name::regclass, ${further}(${value}, coalesce(pg_sequence_last_value(q.name::regclass), ${value})))
              FROM pg_get_serial_sequence(${quoteLiteral(targetSql(table))}, ${quoteLiteral(column)}) AS q(name) WHERE q.name IS NOT NULL`,
         ],
-        `setting the sequence of ${table.id}`,
+        `the sequence of ${table.id}.${column}`,
       )
+      if (problem !== null) problems.push(problem)
     }
+    return problems
   }
 
   /** Statistics for whoever reads the copy first; autovacuum would come a minute later. */

@@ -37,7 +37,7 @@ describe(`tables made and changed in PostgreSQL ${server.major}`, () => {
         { name: 'orders_lower', definition: 'USING btree (lower(sku)) WHERE (qty > 1)' },
         { name: 'orders_sku_excl', constraint: 'EXCLUDE USING btree (sku WITH =)' },
       ],
-      sequences: [{ column: 'id', last: '4711', increment: '10' }],
+      sequences: [{ column: 'id', last: '4711', increment: '10', options: 'INCREMENT BY 10' }],
     })
     const bench = await target.bench()
     await bench.start(table)

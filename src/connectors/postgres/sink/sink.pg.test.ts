@@ -2,7 +2,7 @@ import { after } from 'node:test'
 import { LOGICAL_KINDS } from '../../../sdk/sql/type-table.ts'
 import { startPostgres } from '../../../testing/postgres-server.ts'
 import { sinkSuite } from '../../../testing/sink-suite.ts'
-import { postgresSinkCapabilities } from './sink.ts'
+import { postgresSinkCapabilities } from '../capabilities.ts'
 import { TargetServer } from './test-data/target-server.ts'
 
 const server = await TargetServer.start(startPostgres)

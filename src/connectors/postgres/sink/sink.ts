@@ -3,7 +3,7 @@ import type { Position } from '../../../model/position.ts'
 import type { TableId } from '../../../model/schema.ts'
 import type { ConnectorContext } from '../../../sdk/connector.ts'
 import { TailraceError, type Problem } from '../../../sdk/errors.ts'
-import type { Checkpoint, Loader, LoadRequest, Sink, SinkCapabilities, SinkCheckpoints, SinkTable } from '../../../sdk/sink.ts'
+import type { Checkpoint, Loader, LoadRequest, Sink, SinkCheckpoints, SinkTable } from '../../../sdk/sink.ts'
 import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { quoteIdentifier } from '../../../sdk/sql/identifiers.ts'
 import type { PostgresConfig } from '../config.ts'
@@ -11,29 +11,18 @@ import type { PgConnection } from '../wire/connection.ts'
 import { translate } from '../wire/pg-error.ts'
 import { fencedError, StreamWriter, type BarrierWork } from './apply.ts'
 import { Bookkeeping } from './bookkeeping.ts'
+import { postgresSinkCapabilities } from '../capabilities.ts'
 import { checkTarget } from './check.ts'
-import { describeTable, requireNames } from './ddl.ts'
+import { describeTable, hopeful, requireNames, type DdlContext } from './ddl.ts'
 import { newEnums, planEvolution, sizeOf, truncateSql } from './evolve.ts'
 import { Fence } from './fenced.ts'
-import { startLoad } from './load.ts'
+import { emptySql, startLoad } from './load.ts'
 import { acceptsBinary } from './relay.ts'
-import { makeEnums, makeTable } from './schema-writer.ts'
+import { ddlContext, makeEnums, makeTable, plannedContext } from './schema-writer.ts'
 import { Sealer } from './seal.ts'
 import { abortable, type SinkSession } from './session.ts'
 import { Sessions } from './sessions.ts'
 import { readTarget, requireTarget, targetSql, type TargetTable } from './target-table.ts'
-
-export const postgresSinkCapabilities: SinkCapabilities = {
-  commit: 'transactional',
-  formats: ['pg-copy-binary', 'csv', 'rows'],
-  parallelLoads: 8,
-  delete: ['hard', 'soft'],
-  truncate: true,
-  schemaChanges: true,
-  // Nothing is gained above 10,000 changes (APPLY.md rule 2).
-  maxBatch: { rows: 10_000, bytes: 16 << 20 },
-  limits: { identifierBytes: 63, columns: 1600 },
-}
 
 /** A connected sink. One session was opened, so that a wrong password is said now. */
 export async function openPostgresSink(config: PostgresConfig, context: ConnectorContext): Promise<PostgresSink> {
@@ -56,6 +45,9 @@ export class PostgresSink implements Sink {
   readonly #tables = new Map<TableId, SinkTable>()
   /** Tables that have their indexes. */
   readonly #sealed = new Map<TableId, SinkTable>()
+  readonly #askedLabels = new Set<string>()
+  /** What the target has for each table, as `check` found it: for `describeSchema`. */
+  readonly #contexts = new Map<TableId, DdlContext>()
   #epoch: number | null = null
   #writer: StreamWriter | null = null
   /** Once a newer runner has taken over, this one never writes again. */
@@ -79,7 +71,10 @@ export class PostgresSink implements Sink {
   }
 
   async check(tables: readonly SinkTable[], signal: AbortSignal): Promise<readonly Problem[]> {
-    return this.#admin('checking the target', signal, (session) => checkTarget(session, { config: this.#config, soft: this.#soft }, tables))
+    return this.#admin('checking the target', signal, async (session) => {
+      for (const { id, schema } of tables) this.#contexts.set(id, await plannedContext(session.connection, schema, this.#soft))
+      return checkTarget(session, { config: this.#config, soft: this.#soft, contexts: this.#contexts }, tables)
+    })
   }
 
   async inspect(table: SinkTable, signal: AbortSignal): Promise<'absent' | 'empty' | 'filled'> {
@@ -91,7 +86,7 @@ export class PostgresSink implements Sink {
   }
 
   describeSchema(table: SinkTable): readonly string[] {
-    return describeTable(table, this.#soft)
+    return describeTable(table, this.#contexts.get(table.id) ?? hopeful(this.#soft))
   }
 
   async applySchema(
@@ -118,18 +113,20 @@ export class PostgresSink implements Sink {
     await makeEnums(connection, newEnums(previous.schema, table.schema))
     // A renamed table may have its new name already, from a start that did not come further.
     const place = (await readTarget(connection, previous)) === null ? { ...previous, target: table.target } : previous
-    const evolution = await planEvolution(connection, place, table.schema)
+    const evolution = await planEvolution(connection, place, {
+      schema: table.schema,
+      context: await ddlContext(connection, table.schema, false),
+    })
     await this.#fence.run(connection, evolution.statements, `changing the shape of ${table.id}`)
   }
 
-  async clear(table: SinkTable, signal: AbortSignal): Promise<void> {
+  async clear(table: SinkTable, signal: AbortSignal, { softly = false }: { readonly softly?: boolean } = {}): Promise<void> {
     await this.#admin(`emptying ${targetSql(table)}`, signal, async ({ connection }) => {
       const target = await requireTarget(connection, table)
-      await this.#fence.run(
-        connection,
-        truncateSql([target], { restartIdentity: false, bytes: Infinity, soft: false }),
-        `emptying ${targetSql(table)}`,
-      )
+      const statements = softly
+        ? [emptySql(target, table.schema, softly)]
+        : truncateSql([target], { restartIdentity: false, bytes: Infinity, soft: false })
+      await this.#fence.run(connection, statements, `emptying ${targetSql(table)}`)
     })
   }
 
@@ -246,6 +243,7 @@ export class PostgresSink implements Sink {
       logger: this.#context.logger,
       soft: this.#soft,
       table: (id: TableId) => this.#table(id),
+      askedLabels: this.#askedLabels,
       barrier: (barrier: Barrier, stream: SinkSession) => this.#barrier(barrier, stream),
     }
     return new StreamWriter(host, session, this.#epoch ?? 0, position)
@@ -264,12 +262,14 @@ export class PostgresSink implements Sink {
         done: () => {},
       }
     }
-    const enums = newEnums(barrier.previous, barrier.schema)
-    if (enums.length > 0) await this.#sessions.admin(this.#context.signal, (admin) => makeEnums(admin.connection, enums))
+    const context = await this.#sessions.admin(this.#context.signal, async (admin) => {
+      await makeEnums(admin.connection, newEnums(barrier.previous, barrier.schema))
+      return ddlContext(admin.connection, barrier.schema, false)
+    })
     const { statements, table } = await planEvolution(
       connection,
       { ...this.#table(barrier.previous.id), schema: barrier.previous },
-      barrier.schema,
+      { schema: barrier.schema, context },
       barrier.changes,
     )
     return { statements, done: () => this.#renamed(barrier.previous.id, table) }

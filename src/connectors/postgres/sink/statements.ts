@@ -82,8 +82,8 @@ export class TableStatements {
   }
 
   /** `COPY` of every written column, in order. COPY may write identity columns that are GENERATED ALWAYS (TRAPS 38). */
-  copy(options: string): string {
-    return `COPY ${this.target.sql} (${this.#names(this.columns)}) FROM STDIN${options}`
+  copy(options: string, table = this.target.sql): string {
+    return `COPY ${table} (${this.#names(this.columns)}) FROM STDIN${options}`
   }
 
   /** Parameters: keys. A row that is not there is as gone as it should be. */

@@ -84,6 +84,7 @@ interface TableRow {
   readonly selectable: boolean
   readonly leaves: readonly number[]
   readonly storage: string
+  readonly dropped: readonly number[]
 }
 
 async function readTables(connection: PgConnection, ownSchema: string, oids: readonly number[] | null): Promise<TableRow[]> {
@@ -95,7 +96,8 @@ async function readTables(connection: PgConnection, ownSchema: string, oids: rea
             CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int ELSE 0 END,
             pg_has_role(c.relowner, 'USAGE'), has_table_privilege(c.oid, 'SELECT'),
             CASE WHEN c.relkind = 'p' THEN (SELECT string_agg(p.relid::oid::text, ',') FROM pg_partition_tree(c.oid) p WHERE p.isleaf AND p.relid <> c.oid) ELSE c.oid::text END,
-            ${STORAGE}
+            ${STORAGE},
+            (SELECT string_agg(a.attnum::text, ',') FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attisdropped)
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND ${VISIBLE} AND n.nspname <> $1 AND ${which}
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
@@ -114,9 +116,14 @@ async function readTables(connection: PgConnection, ownSchema: string, oids: rea
     blocks: Number(row[8] ?? 0),
     owned: row[9] === 't',
     selectable: row[10] === 't',
-    leaves: (row[11] ?? '').split(',').filter(Boolean).map(Number),
+    leaves: numbers(row[11]),
     storage: row[12] ?? '',
+    dropped: numbers(row[13]),
   }))
+}
+
+function numbers(list: string | null | undefined): number[] {
+  return (list ?? '').split(',').filter(Boolean).map(Number)
 }
 
 interface OwnColumns {
@@ -202,6 +209,7 @@ function toIndex(row: readonly (string | null)[]): IndexRow {
     replicaIdentity: row[5] === 't',
     usable,
     columns: usable && row[7] !== null && row[7] !== undefined ? row[7].split('\x01') : null,
+    ...(row[10] === 'u' && !deferrable ? { uniqueConstraint: true } : {}),
     definition: definition.slice(definition.search(/ USING [a-z_0-9]+ \(/) + 1),
     ...(constraint === null || constraint === undefined ? {} : { constraint }),
   }
@@ -231,7 +239,11 @@ async function readForeignKeys(connection: PgConnection, list: string): Promise<
 
 async function readSequences(connection: PgConnection, list: string): Promise<Map<number, Sequence[]>> {
   const rows = await connection.rows(
-    `SELECT d.refobjid, a.attname, CASE WHEN has_sequence_privilege(s.seqrelid, 'SELECT,USAGE') THEN pg_sequence_last_value(s.seqrelid)::text END, s.seqincrement
+    `SELECT d.refobjid, a.attname, CASE WHEN has_sequence_privilege(s.seqrelid, 'SELECT,USAGE') THEN pg_sequence_last_value(s.seqrelid)::text END, s.seqincrement,
+            concat_ws(' ', CASE WHEN s.seqincrement <> 1 THEN 'INCREMENT BY ' || s.seqincrement END,
+              CASE WHEN s.seqincrement < 0 OR s.seqmin <> 1 THEN 'MINVALUE ' || s.seqmin END,
+              CASE WHEN s.seqincrement < 0 OR s.seqmax <> CASE s.seqtypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END THEN 'MAXVALUE ' || s.seqmax END,
+              CASE WHEN s.seqincrement < 0 OR s.seqstart <> 1 THEN 'START WITH ' || s.seqstart END, CASE WHEN s.seqcycle THEN 'CYCLE' END)
        FROM pg_depend d JOIN pg_sequence s ON s.seqrelid = d.objid JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
       WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.refobjid IN (${list})
       ORDER BY d.refobjid, a.attnum`,
@@ -240,7 +252,8 @@ async function readSequences(connection: PgConnection, list: string): Promise<Ma
   for (const row of rows) {
     const own = all.get(Number(row[0])) ?? []
     all.set(Number(row[0]), own)
-    own.push({ column: row[1] ?? '', last: row[2] ?? null, increment: row[3] ?? '1' })
+    const options = row[4] ?? ''
+    own.push({ column: row[1] ?? '', last: row[2] ?? null, increment: row[3] ?? '1', ...(options === '' ? {} : { options }) })
   }
   return all
 }
@@ -267,6 +280,7 @@ function assemble(
     relation: table.oid,
     ...(table.kind === 'p' ? { partitions: table.leaves } : {}),
     storage: table.storage,
+    ...(table.dropped.length === 0 ? {} : { dropped: table.dropped }),
     dialect: 'postgres',
   }
   return {

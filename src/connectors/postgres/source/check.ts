@@ -4,7 +4,8 @@ import type { PostgresConfig } from '../config.ts'
 import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { readCatalog, type CatalogTable } from './catalog.ts'
-import { slotState, type Origin } from './origin.ts'
+import { PgError } from '../wire/pg-error.ts'
+import { LOST_HINT, lostSlot, slotState, type Origin, type SlotState } from './origin.ts'
 
 type Setting = ReadonlyMap<string, string>
 
@@ -49,17 +50,22 @@ export async function checkSource(
     tables.map((table) => table.schema.relation),
   )
   const byOid = new Map(catalog.map((table) => [table.schema.relation, table]))
-  problems.push(...checkRights(catalog, connection))
+  problems.push(...checkRights(catalog, connection), ...(await checkConditions(connection, tables, byOid)))
   if (purpose === 'copy') return problems
   const settings = await readSettings(connection)
-  problems.push(...checkLog(settings), ...(await checkRole(connection, config)), ...(await checkSlots(connection, settings, config, known)))
+  problems.push(
+    ...(await checkPrimary(connection)),
+    ...checkLog(settings),
+    ...(await checkRole(connection, config)),
+    ...(await checkSlots(connection, settings, config, known)),
+  )
   problems.push(...tables.flatMap((table) => checkIdentity(table, byOid.get(table.schema.relation), connection.serverVersion)))
   problems.push(
     ...(config.publication === undefined
       ? checkOwners(catalog, config)
       : await checkPublication(connection, config.publication, tables, byOid)),
   )
-  problems.push(...checkServer(connection, settings))
+  problems.push(...checkServer(connection, settings), ...checkFailover(config, settings))
   return problems
 }
 
@@ -70,6 +76,7 @@ async function readSettings(connection: PgConnection): Promise<Setting> {
     'max_wal_senders',
     'max_slot_wal_keep_size',
     'idle_replication_slot_timeout',
+    'synchronized_standby_slots',
     'wal_sender_timeout',
     'server_version',
   ]
@@ -89,6 +96,43 @@ function checkRights(catalog: readonly CatalogTable[], connection: PgConnection)
         table.schema.id,
       ),
     )
+}
+
+/** CASE 40: a condition that the server does not take is found here, before a target is emptied for it. */
+async function checkConditions(
+  connection: PgConnection,
+  tables: readonly SourceTable[],
+  byOid: ReadonlyMap<number, CatalogTable>,
+): Promise<Problem[]> {
+  const problems: Problem[] = []
+  for (const { schema, where } of tables) {
+    if (where === null || byOid.get(schema.relation)?.selectable !== true) continue
+    try {
+      // Planned, not run, and written as the snapshot writes it. The extended protocol takes one statement only.
+      await connection.execute(`EXPLAIN SELECT FROM ${qualifiedName(schema)} WHERE (${where})`)
+    } catch (refusal) {
+      if (!(refusal instanceof PgError)) throw refusal
+      problems.push(
+        error('USAGE', `--where for ${schema.id} is refused by PostgreSQL: ${refusal.message}`, refusal.hint ?? WHERE_HINT, schema.id),
+      )
+    }
+  }
+  return problems
+}
+
+const WHERE_HINT = "write a condition as after WHERE: --where 'orders=total > 0'"
+
+/** A standby takes no publication. */
+async function checkPrimary(connection: PgConnection): Promise<Problem[]> {
+  const [row] = await connection.rows('SELECT pg_is_in_recovery()')
+  if (row?.[0] !== 't') return []
+  return [
+    error(
+      'ENVIRONMENT',
+      'the server is a standby: changes are followed from the primary',
+      'name the primary in the URI; without --follow and --until a standby can be copied from',
+    ),
+  ]
 }
 
 function checkLog(settings: Setting): Problem[] {
@@ -126,7 +170,7 @@ async function checkRole(connection: PgConnection, config: PostgresConfig): Prom
 }
 
 async function checkSlots(connection: PgConnection, settings: Setting, config: PostgresConfig, known: Origin | null): Promise<Problem[]> {
-  if (known !== null) return []
+  if (known !== null) return checkKnownSlot(known, await slotState(connection, known.slot))
   const [row] = await connection.rows('SELECT count(*), (SELECT count(*) FROM pg_stat_replication) FROM pg_replication_slots')
   const problems: Problem[] = []
   if (Number(row?.[0]) >= Number(settings.get('max_replication_slots'))) {
@@ -158,6 +202,12 @@ async function checkSlots(connection: PgConnection, settings: Setting, config: P
     )
   }
   return problems
+}
+
+/** CASE 10: said at every start, for a run that finds nothing new to read would not notice. */
+function checkKnownSlot(known: Origin, state: SlotState): Problem[] {
+  const lost = lostSlot(known, state)
+  return lost === null ? [] : [error('HISTORY_LOST', lost, LOST_HINT)]
 }
 
 /** CASE 28: what the change log will carry of old rows, said before the start. */
@@ -273,6 +323,16 @@ async function checkPublication(
       ),
     )
   }
+  const partitioned = tables.filter((table) => byOid.get(table.schema.relation)?.partitioned === true)
+  if (row[1] === 't' && partitioned.length > 0)
+    problems.push(
+      warning(
+        'CONFIG',
+        `the publication ${publication} sends rows of partitions by their root: TRUNCATE of a single partition of ${partitioned.map((table) => table.id).join(', ')} is not sent`,
+        `ALTER PUBLICATION ${quoteName(publication)} SET (publish_via_partition_root = false)`,
+        'publication',
+      ),
+    )
   if (connection.serverVersion >= 150_000) problems.push(...(await checkFilters(connection, publication, tables, byOid)))
   return problems
 }
@@ -285,11 +345,11 @@ async function checkFilters(
   byOid: ReadonlyMap<number, CatalogTable>,
 ): Promise<Problem[]> {
   const rows = await connection.rows(
-    `SELECT r.prrelid, r.prqual IS NOT NULL, (SELECT string_agg(a.attname::text, E'\\x01') FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))
+    `SELECT r.prrelid, pg_get_expr(r.prqual, r.prrelid), (SELECT string_agg(a.attname::text, E'\\x01') FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))
        FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = ${quoteText(publication)} AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)`,
   )
   const found = new Map(
-    rows.map(([oid, filtered, list]) => [Number(oid), { filtered: filtered === 't', columns: list?.split('\x01') ?? null }]),
+    rows.map(([oid, condition, list]) => [Number(oid), { condition: condition ?? null, columns: list?.split('\x01') ?? null }]),
   )
   return tables.flatMap((table) => {
     const entries = [table.schema.relation, ...(byOid.get(table.schema.relation)?.leaves ?? [])].flatMap((oid) => found.get(oid) ?? [])
@@ -298,16 +358,7 @@ async function checkFilters(
       .map((column) => column.name)
       .filter((name) => entries.some(({ columns }) => columns !== null && !columns.includes(name)))
     return [
-      ...(table.where === null && entries.some((entry) => entry.filtered)
-        ? [
-            error(
-              'CONFIG',
-              `the publication ${publication} sends only some rows of ${table.id}`,
-              `${mend}; or give the same condition with --where`,
-              table.id,
-            ),
-          ]
-        : []),
+      ...checkCondition(publication, table, [...new Set(entries.flatMap((entry) => entry.condition ?? []))], mend),
       ...(lost.length > 0
         ? [
             error(
@@ -320,6 +371,22 @@ async function checkFilters(
         : []),
     ]
   })
+}
+
+/** The snapshot reads by `--where`, the stream by the publication's own condition: they must be one. */
+function checkCondition(publication: string, table: SourceTable, conditions: readonly string[], mend: string): Problem[] {
+  const [condition, ...others] = conditions
+  if (condition === undefined || (others.length === 0 && table.where !== null && unwrapped(table.where) === unwrapped(condition))) return []
+  const sends = `the publication ${publication} sends only the rows of ${table.id} with ${conditions.join(' or ')}`
+  const message = table.where === null ? sends : `${sends}, and --where says ${table.where}`
+  const same = others.length > 0 ? '' : `; or give its condition: --where ${quoteText(`${table.id}=${condition}`).trim()}`
+  return [error('CONFIG', message, `${mend}${same}`, table.id)]
+}
+
+/** As the server writes conditions, but for the brackets around all of it; any other spelling is refused, and the hint has this one. */
+function unwrapped(condition: string): string {
+  const text = condition.trim()
+  return text.startsWith('(') && text.endsWith(')') ? text.slice(1, -1).trim() : text
 }
 
 /**
@@ -361,6 +428,24 @@ export async function checkLoop(
   ]
 }
 
+/** TRAPS 26: without that setting a standby that is promoted may lack what the sink has already. */
+function checkFailover({ failover }: PostgresConfig, settings: Setting): Problem[] {
+  const standbys = settings.get('synchronized_standby_slots')
+  if (!failover || (standbys !== undefined && standbys !== '')) return []
+  return [
+    warning(
+      'ENVIRONMENT',
+      standbys === undefined
+        ? 'failover slots came with PostgreSQL 17: after a failover of this server the pipeline has lost its history'
+        : 'the server does not wait for its standbys before it sends changes (synchronized_standby_slots is empty): after a failover the target may hold what the new primary does not',
+      standbys === undefined
+        ? 'leave --source.failover out'
+        : "ALTER SYSTEM SET synchronized_standby_slots = 'slot of the standby', then SELECT pg_reload_conf()",
+      'failover',
+    ),
+  ]
+}
+
 function checkServer(connection: PgConnection, settings: Setting): Problem[] {
   const problems: Problem[] = []
   const major = Math.floor(connection.serverVersion / 10_000)
@@ -388,7 +473,7 @@ function checkServer(connection: PgConnection, settings: Setting): Problem[] {
     problems.push(
       warning(
         'ENVIRONMENT',
-        `the server drops slots that are idle for ${idle} (idle_replication_slot_timeout)`,
+        `the server drops slots that are idle for ${idle} s (idle_replication_slot_timeout)`,
         'a pipeline that is paused for longer loses its history',
       ),
     )

@@ -14,10 +14,13 @@ const SLOT = 'postgres.slot'
 const SLOT_STATE = 'postgres.slot-state'
 const PUBLICATION = 'postgres.publication'
 const PUBLICATION_OURS = 'postgres.publication-ours'
+const PUBLICATION_OID = 'postgres.publication-oid'
 
 export interface Origin {
   readonly slot: string
   readonly publication: string
+  /** The publication that stood when the slot was made; another one of its name is not it (TRAPS 50). Null: none was made yet. */
+  readonly publicationOid: string | null
 }
 
 export interface SlotState {
@@ -32,6 +35,16 @@ export interface SlotState {
   readonly retainedBytes: number
   readonly remainingBytes: number | null
   readonly invalidation: string | null
+}
+
+export const LOST_HINT = 'tailrace reset <pipeline> starts over with a new slot and snapshot; nothing was changed so far'
+
+/** Why a slot that was made gives no changes any more; null: it does. */
+export function lostSlot({ slot }: Origin, { exists, plugin, walStatus, invalidation }: SlotState): string | null {
+  if (!exists) return `replication slot ${slot} does not exist any more`
+  if (plugin !== 'pgoutput') return `replication slot ${slot} uses the plugin ${plugin ?? 'none'}, not pgoutput`
+  if (walStatus !== 'lost' && invalidation === null) return null
+  return `replication slot ${slot} was invalidated by the server (${invalidation ?? 'wal_status lost'})`
 }
 
 /** A name that the server takes: lower case, digits, underscore, 63 bytes. */
@@ -59,7 +72,8 @@ export class OriginKeeper {
   async known(): Promise<Origin | null> {
     const { memory } = this.#context
     const [slot, publication] = [await memory.get(SLOT), await memory.get(PUBLICATION)]
-    return slot === null || publication === null || (await memory.get(SLOT_STATE)) !== 'made' ? null : { slot, publication }
+    if (slot === null || publication === null || (await memory.get(SLOT_STATE)) !== 'made') return null
+    return { slot, publication, publicationOid: await memory.get(PUBLICATION_OID) }
   }
 
   /** Names for a new origin, written down before anything is made. */
@@ -73,7 +87,12 @@ export class OriginKeeper {
     await memory.set(SLOT, slot)
     await memory.set(PUBLICATION, publication)
     await memory.set(PUBLICATION_OURS, this.#config.publication === undefined ? 'yes' : null)
-    return { slot, publication }
+    return { slot, publication, publicationOid: null }
+  }
+
+  /** The publication as it stands before the slot is made. */
+  async rememberPublication(connection: PgConnection, { publication }: Origin): Promise<void> {
+    await this.#context.memory.set(PUBLICATION_OID, await publicationOid(connection, publication))
   }
 
   /** Whether a slot of the intended name would be ours. */
@@ -106,17 +125,36 @@ export class OriginKeeper {
       await dropSlot(connection, slot)
       dropped.push(`replication slot ${slot}`)
     }
-    if (
-      publication !== null &&
-      ours !== null &&
-      (await connection.rows(`SELECT FROM pg_publication WHERE pubname = ${quoteText(publication)}`)).length > 0
-    ) {
+    if (publication !== null && ours !== null && (await publicationOid(connection, publication)) !== null) {
       await connection.query(`DROP PUBLICATION ${quoteName(publication)}`)
       dropped.push(`publication ${publication}`)
     }
-    for (const key of [SLOT, SLOT_STATE, PUBLICATION, PUBLICATION_OURS]) await memory.set(key, null)
+    for (const key of [SLOT, SLOT_STATE, PUBLICATION, PUBLICATION_OURS, PUBLICATION_OID]) await memory.set(key, null)
     return dropped
   }
+}
+
+/** Null: there is none of that name. */
+async function publicationOid(connection: PgConnection, publication: string): Promise<string | null> {
+  const [row] = await connection.rows(`SELECT oid FROM pg_publication WHERE pubname = ${quoteText(publication)}`)
+  return row?.[0] ?? null
+}
+
+/**
+ * Without the publication that stood when the slot was made nothing can be decoded, and making it anew mends nothing (TRAPS
+ * 50): up to 17 the decoder fails for ever, from 18 on it leaves out what was written meanwhile, without a word.
+ */
+export async function assertPublication(connection: PgConnection, origin: Origin): Promise<void> {
+  const oid = await publicationOid(connection, origin.publication)
+  if (oid === null || (origin.publicationOid !== null && oid !== origin.publicationOid)) throw publicationLost(origin)
+}
+
+export function publicationLost({ publication }: Origin): TailraceError {
+  return new TailraceError(
+    'HISTORY_LOST',
+    `the publication ${publication} was dropped, or made anew: what was committed meanwhile cannot be read`,
+    { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' },
+  )
 }
 
 export async function slotState(connection: PgConnection, slot: string): Promise<SlotState> {
@@ -188,7 +226,7 @@ export async function ensurePublication(
   ours: boolean,
   leavesOf: (table: SourceTable) => readonly string[],
 ): Promise<boolean> {
-  const exists = (await connection.rows(`SELECT FROM pg_publication WHERE pubname = ${quoteText(origin.publication)}`)).length > 0
+  const exists = (await publicationOid(connection, origin.publication)) !== null
   if (!ours) {
     if (!exists)
       throw new TailraceError('CONFIG', `the publication ${origin.publication} does not exist`, {
@@ -209,17 +247,36 @@ export async function ensurePublication(
   return addMissing(connection, origin.publication, entries)
 }
 
+/** One that is there with a row condition, or is to have one, is put in anew: the condition may be another by now. */
 async function addMissing(
   connection: PgConnection,
   publication: string,
   entries: readonly { readonly name: string; readonly clause: string }[],
 ): Promise<boolean> {
-  const rows = await connection.rows(`SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = ${quoteText(publication)}`)
-  const there = new Set(rows.map(([namespace, name]) => qualifiedName({ namespace: namespace ?? '', name: name ?? '' })))
-  const missing = entries.filter((entry) => !there.has(entry.name))
-  if (missing.length > 0)
-    await connection.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.map((entry) => entry.clause).join(', ')}`)
-  return missing.length > 0
+  const name = quoteText(publication)
+  const rows = await connection.rows(`SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = ${name}`)
+  const there = new Set(rows.map(qualified))
+  const filtered = new Set((await filteredTables(connection, name)).map(qualified))
+  const anew = entries.filter((entry) => there.has(entry.name) && (entry.clause !== entry.name || filtered.has(entry.name)))
+  const missing = [...entries.filter((entry) => !there.has(entry.name)), ...anew]
+  if (missing.length === 0) return false
+  const alter = `ALTER PUBLICATION ${quoteName(publication)}`
+  const drop = anew.length === 0 ? '' : `${alter} DROP TABLE ${anew.map((entry) => entry.name).join(', ')}; `
+  // Both in one transaction: no change of a table can fall between them.
+  await connection.query(`${drop}${alter} ADD TABLE ${missing.map((entry) => entry.clause).join(', ')}`)
+  return true
+}
+
+async function filteredTables(connection: PgConnection, publication: string): Promise<(string | null)[][]> {
+  if (connection.serverVersion < 150_000) return []
+  return connection.rows(
+    `SELECT n.nspname, c.relname FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE p.pubname = ${publication} AND r.prqual IS NOT NULL`,
+  )
+}
+
+function qualified([namespace, name]: readonly (string | null)[]): string {
+  return qualifiedName({ namespace: namespace ?? '', name: name ?? '' })
 }
 
 /**

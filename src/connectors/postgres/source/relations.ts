@@ -6,7 +6,7 @@ import type { SourceTable } from '../../../sdk/source.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { readCatalog, readStorage, type CatalogTable } from './catalog.ts'
 import type { Relation } from './pgoutput.ts'
-import { diffSchemas } from './schema-diff.ts'
+import { chosenShape, diffSchemas } from './schema-diff.ts'
 import type { Question } from './stream-reader.ts'
 import { covers } from './view.ts'
 
@@ -81,7 +81,7 @@ export class Relations {
     for (const oid of leaves) this.#byOid.set(oid, table.id)
     this.#marks.set(table.id, now?.schema.storage ?? '')
     if (now === undefined) return
-    const { changes, ambiguous } = diffSchemas(table.schema, adjust(table, table.schema, now.schema))
+    const { changes, ambiguous } = diffSchemas(table.schema, chosenShape(table, table.schema, now.schema))
     if (changes.length > 0 || ambiguous !== null) this.#suspects.add(table.id)
   }
 
@@ -116,14 +116,14 @@ export class Relations {
     const before = this.#schemas.get(table.id) ?? table.schema
     const [now] = await readCatalog(this.#connection, this.#ownSchema, [table.schema.relation])
     if (now === undefined) return null
-    const { changes, ambiguous } = diffSchemas(this.#marked(before), adjust(table, before, now.schema))
+    const { changes, ambiguous } = diffSchemas(this.#marked(before), chosenShape(table, before, now.schema))
     if (ambiguous === null) this.#looked.set(table.id, now.schema.storage ?? '')
     const labels =
       changes.length > 0 &&
       changes.every((change) => change.kind === 'type-changed' && change.before === change.after) &&
       sameTypes(before, now.schema)
     if (ambiguous === null && !labels) return null
-    const schema = ambiguous === null ? withPartitions(adjust(table, before, now.schema), before) : before
+    const schema = ambiguous === null ? withPartitions(chosenShape(table, before, now.schema), before) : before
     if (ambiguous === null) this.#schemas.set(table.id, schema)
     return { kind: 'schema', previous: before, schema, changes, ambiguous }
   }
@@ -189,7 +189,7 @@ export class Relations {
         hint: `tailrace tables <pipeline> remove ${table.id}`,
       })
     }
-    const after = adjust(table, before, now.schema)
+    const after = chosenShape(table, before, now.schema)
     this.#marks.set(table.id, now.schema.storage ?? '')
     const agrees = sameShape(table, after, relation)
     if (!agrees) return this.#movedOn(table, before, relation)
@@ -219,19 +219,6 @@ export class Relations {
   }
 }
 
-/** The catalog's table with the pipeline's choice of columns, those of `before` first and in their order. */
-function adjust(table: SourceTable, before: TableSchema, now: TableSchema): TableSchema {
-  const known = new Set(before.columns.map((column) => column.ordinal))
-  const added = now.columns.filter((column) => !known.has(column.ordinal) && !table.columnsFixed && !table.excluded.includes(column.name))
-  const kept = before.columns.flatMap((column) => now.columns.find((other) => other.ordinal === column.ordinal) ?? [])
-  const columns = [...kept, ...added]
-  const places = (schema: TableSchema): number[] =>
-    schema.key.map((index) => columns.findIndex((column) => column.ordinal === schema.columns[index]?.ordinal))
-  const [chosen, catalog] = [places(before).filter((place) => place >= 0), places(now)]
-  // Whatever it is called by now, to the pipeline it is the table that was chosen.
-  return { ...now, id: before.id, columns, key: table.keyFixed === true || catalog.includes(-1) ? chosen : catalog }
-}
-
 /** The partitions stay those that we know, until the watch has seen to the others. */
 function withPartitions(after: TableSchema, { partitions }: TableSchema): TableSchema {
   return partitions === undefined ? after : { ...after, partitions }
@@ -239,6 +226,7 @@ function withPartitions(after: TableSchema, { partitions }: TableSchema): TableS
 
 function sameShape(table: SourceTable, schema: TableSchema, relation: Relation): boolean {
   if (table.keyFixed !== true && !sameKey(schema, relation)) return false
+  if (schema.partitions === undefined && !sameOrder(schema, relation)) return false
   const wire = new Map(relation.columns.map((column) => [column.name, column]))
   for (const column of schema.columns) {
     const found = wire.get(column.name)
@@ -249,6 +237,18 @@ function sameShape(table: SourceTable, schema: TableSchema, relation: Relation):
   if (table.columnsFixed) return true
   const computed = new Set(schema.computed?.map((column) => column.name))
   return [...wire.keys()].every((name) => table.excluded.includes(name) || computed.has(name))
+}
+
+/** Columns come in the order of their numbers: two that have exchanged names since stand the other way round (TRAPS 47). */
+function sameOrder(schema: TableSchema, { columns }: Relation): boolean {
+  const numbers = new Map(schema.columns.map(({ name, ordinal }) => [name, ordinal]))
+  let last = 0
+  return columns.every(({ name }) => {
+    const number = numbers.get(name) ?? last
+    const follows = number >= last
+    last = number
+    return follows
+  })
 }
 
 /** Rows that were written under another key than the catalog has by now come in the shape from before. */

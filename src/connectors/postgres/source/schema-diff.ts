@@ -1,11 +1,28 @@
 import type { SchemaChangeDetail } from '../../../model/batch.ts'
 import type { LogicalType } from '../../../model/logical-type.ts'
 import { keyNames, tableId, type Column, type TableSchema } from '../../../model/schema.ts'
+import type { SourceTable } from '../../../sdk/source.ts'
 
 export interface SchemaDiff {
   readonly changes: readonly SchemaChangeDetail[]
   /** Why the stream alone cannot say what the rows look like now; null when it can. */
   readonly ambiguous: string | null
+}
+
+/**
+ * The catalog's table with the pipeline's choice of columns: those of `before` first and in their order, then new ones,
+ * unless the user named the columns.
+ */
+export function chosenShape(table: SourceTable, before: TableSchema, now: TableSchema): TableSchema {
+  const known = new Set(before.columns.map((column) => column.ordinal))
+  const added = now.columns.filter((column) => !known.has(column.ordinal) && !table.columnsFixed && !table.excluded.includes(column.name))
+  const kept = before.columns.flatMap((column) => now.columns.find((other) => other.ordinal === column.ordinal) ?? [])
+  const columns = [...kept, ...added]
+  const places = (schema: TableSchema): number[] =>
+    schema.key.map((index) => columns.findIndex((column) => column.ordinal === schema.columns[index]?.ordinal))
+  const [chosen, catalog] = [places(before).filter((place) => place >= 0), places(now)]
+  // Whatever it is called by now, to the pipeline it is the table that was chosen.
+  return { ...now, id: before.id, columns, key: table.keyFixed === true || catalog.includes(-1) ? chosen : catalog }
 }
 
 /**
@@ -28,6 +45,10 @@ export function diffSchemas(before: TableSchema, after: TableSchema): SchemaDiff
   }
   if (before.namespace !== after.namespace || before.name !== after.name)
     changes.push({ kind: 'table-renamed', before: tableId(before.namespace, before.name), after: tableId(after.namespace, after.name) })
+  if (reasons.length === 0 && changes.some((change) => change.kind === 'column-added') && hadOthers(before, after))
+    reasons.push(
+      `columns of ${before.id} were added and dropped again, and rows may hold their values under the name of one that is there now`,
+    )
   if (reasons.length === 0 && wasRewritten(before, after))
     reasons.push(`the rows of ${before.id} were rewritten in place (ALTER COLUMN … TYPE … USING?)`)
   return { changes, ambiguous: reasons.length === 0 ? null : reasons.join('; ') }
@@ -47,6 +68,12 @@ export function wasRewritten(before: TableSchema, after: TableSchema): boolean {
     const [ordinal = '', xid] = entry.split(':')
     return known.has(ordinal) && known.get(ordinal) !== xid
   })
+}
+
+/** Whether there were columns in between that neither shape has. */
+function hadOthers(before: TableSchema, after: TableSchema): boolean {
+  const last = Math.max(0, ...before.columns.map((column) => column.ordinal), ...(before.dropped ?? []))
+  return after.dropped?.some((ordinal) => ordinal > last) ?? false
 }
 
 function onlyRenamed(before: TableSchema, after: TableSchema): boolean {

@@ -1,6 +1,5 @@
 import type { SnapshotFormat, SnapshotFrame } from '../../../model/batch.ts'
 import type { Position, View } from '../../../model/position.ts'
-import type { TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { Chunk, ChunkPlan, Snapshot, SourceTable } from '../../../sdk/source.ts'
 import type { PostgresConfig } from '../config.ts'
@@ -12,6 +11,7 @@ import { readCatalog, type CatalogTable } from './catalog.ts'
 import { copyCommand, planChunks } from './chunks.ts'
 import { copyTextToSlice, stripFrames } from './copy-rows.ts'
 import { insertedEnd, untilFlushed } from './log-end.ts'
+import { chosenShape } from './schema-diff.ts'
 import { viewOfSnapshot } from './view.ts'
 
 const FORMATS = { 'pg-copy-binary': 'binary', csv: 'csv', rows: 'text' } as const
@@ -60,13 +60,18 @@ export class SnapshotKeeper implements AsyncDisposable {
   /** Worker sessions that hold their locks already, now on the snapshot of that name. */
   async takeWorkers(name: string): Promise<PgConnection[]> {
     const workers = this.#workers.splice(0)
-    for (const worker of workers) await joinSnapshot(worker, name)
+    for (const worker of workers) await joinSnapshot(worker, name, this.#connection)
     return workers
   }
 
   /** Takes over a snapshot that a walsender exported. */
-  async adopt(name: string): Promise<void> {
-    await this.#connection.query(`SET TRANSACTION SNAPSHOT ${quoteText(name)}`)
+  async adopt(name: string, exporter: PgConnection): Promise<void> {
+    await joinSnapshot(this.#connection, name, exporter)
+  }
+
+  async isStandby(): Promise<boolean> {
+    const [row] = await this.#connection.rows('SELECT pg_is_in_recovery()')
+    return row?.[0] === 't'
   }
 
   /**
@@ -103,8 +108,34 @@ async function lockTables(connection: PgConnection, tables: readonly SourceTable
 }
 
 /** Parallel plans would take the server's workers away from its own users. */
-async function joinSnapshot(connection: PgConnection, name: string): Promise<void> {
-  await connection.query(`SET TRANSACTION SNAPSHOT ${quoteText(name)}; SET LOCAL max_parallel_workers_per_gather = 0`)
+async function joinSnapshot(connection: PgConnection, name: string, exporter: PgConnection): Promise<void> {
+  try {
+    await connection.query(`SET TRANSACTION SNAPSHOT ${quoteText(name)}; SET LOCAL max_parallel_workers_per_gather = 0`)
+  } catch (error) {
+    throw (await isAlive(exporter)) ? elsewhere(error) : gone(error)
+  }
+}
+
+async function isAlive(exporter: PgConnection): Promise<boolean> {
+  // A replication session does not run queries, nor does it need to: it says by its state whether it lives.
+  if (exporter.options.replication === true || exporter.closed) return !exporter.closed
+  return exporter.rows('SELECT 1').then(
+    () => true,
+    () => false,
+  )
+}
+
+/** CASE 15: the session that exported the snapshot lives, and this one does not find it: it is not on the same server. */
+function elsewhere(error: unknown): TailraceError {
+  if (!(error instanceof PgError) || !['22023', '42704'].includes(error.code)) return translate(error, 'joining the snapshot', 'source')
+  return new TailraceError('ENVIRONMENT', 'the sessions of one snapshot were not connected to one server', {
+    cause: error,
+    hint: 'name the server itself, or its primary, in the URI: a load balancer or a list of hosts may lead to others',
+  })
+}
+
+function gone(error: unknown): TailraceError {
+  return new TailraceError('UNREACHABLE', 'the session that held the snapshot was lost', { cause: error })
 }
 
 function lockError(error: unknown): TailraceError {
@@ -225,7 +256,7 @@ export class PostgresSnapshot implements Snapshot {
     this.#busy.add(connection)
     try {
       await connection.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-      await joinSnapshot(connection, this.#parts.name)
+      await joinSnapshot(connection, this.#parts.name, this.#parts.keeper.connection)
       return connection
     } catch (error) {
       this.#busy.delete(connection)
@@ -269,13 +300,8 @@ export async function retake(
   const fresh = tables.map((table) => {
     const now = byOid.get(table.schema.relation)
     if (now === undefined) throw new TailraceError('SOURCE_FAILED', `table ${table.id} was dropped while the snapshot was prepared`)
-    // Columns may have been renamed or dropped since they were chosen; new ones are told by the stream.
-    const columns = table.schema.columns.flatMap((column) => now.schema.columns.find((other) => other.ordinal === column.ordinal) ?? [])
-    const places = ({ key, columns: all }: TableSchema): number[] =>
-      key.map((index) => columns.findIndex((column) => column.ordinal === all[index]?.ordinal))
-    const chosen = places(table.schema)
-    const key = chosen.includes(-1) ? places(now.schema).filter((place) => place >= 0) : chosen
-    return { ...table, schema: { ...now.schema, columns, key } }
+    // Columns that came since they were chosen are read, too: of rows that this view shows the stream will tell nothing.
+    return { ...table, schema: chosenShape(table, table.schema, now.schema) }
   })
   return { tables: fresh, catalog }
 }

@@ -10,15 +10,25 @@ import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import { openSession } from '../session.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { translate } from '../wire/pg-error.ts'
+import { sayingWho } from './blockers.ts'
 import { readCatalog, type CatalogTable } from './catalog.ts'
 import { checkLoop, checkSource } from './check.ts'
 import { copyTextToSlice } from './copy-rows.ts'
-import { createSlot, dropUnreadSlot, ensurePublication, OriginKeeper, slotState, waitForRunning, type Origin } from './origin.ts'
+import {
+  assertPublication,
+  createSlot,
+  dropUnreadSlot,
+  ensurePublication,
+  OriginKeeper,
+  slotState,
+  waitForRunning,
+  type Origin,
+} from './origin.ts'
 import { flushedEnd, insertedEnd, nudgeLog, untilFlushed } from './log-end.ts'
 import { comparePositions, parseLsn, readPosition, writePosition } from './position.ts'
 import type { Relations } from './relations.ts'
 import { PostgresSnapshot, retake, SnapshotKeeper, type SnapshotParts } from './snapshot.ts'
-import { identify, readStream, startStream } from './stream.ts'
+import { identify, readStream, startStream, validatePosition } from './stream.ts'
 import type { StreamReader } from './stream-reader.ts'
 import { covers } from './view.ts'
 import { Watch, watched } from './watch.ts'
@@ -125,6 +135,23 @@ export class PostgresSource implements Source {
     return this.#position(confirmed, signal)
   }
 
+  async assertResumable(from: Position, signal: AbortSignal): Promise<void> {
+    await said('looking at the replication slot', async () => {
+      const origin = await this.#made()
+      await using walsender = await openSession(this.#config, signal, 'replication')
+      await validatePosition(await this.#sql(signal), walsender, origin, readPosition(from))
+    })
+  }
+
+  /** What the stream reads from. */
+  async #made(): Promise<Origin> {
+    const origin = await this.#keeper.known()
+    if (origin !== null) return origin
+    throw new TailraceError('HISTORY_LOST', 'this pipeline has no replication slot', {
+      hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot',
+    })
+  }
+
   async *stream(request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamBatch, void, undefined> {
     try {
       yield* this.#follow(request, signal)
@@ -134,11 +161,7 @@ export class PostgresSource implements Source {
   }
 
   async *#follow(request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamBatch, void, undefined> {
-    const origin = await this.#keeper.known()
-    if (origin === null)
-      throw new TailraceError('HISTORY_LOST', 'this pipeline has no replication slot', {
-        hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot',
-      })
+    const origin = await this.#made()
     await using sql = await openSession(this.#config, signal)
     await using walsender = await openSession(this.#config, signal, 'replication')
     sql.patience = this.#config.silenceTimeout * 1000
@@ -239,10 +262,23 @@ export class PostgresSource implements Source {
         this.#reader.ping()
         return this.#position(await flushedEnd(sql), signal)
       }
-      const end = await insertedEnd(sql)
-      await untilFlushed(sql, end, () => nudgeLog(sql), signal)
-      return this.#position(end, signal)
+      return this.#wholeEnd(sql, signal)
     })
+  }
+
+  async endAt(time: number, signal: AbortSignal): Promise<Position | null> {
+    return said('asking for the time of the server', async () => {
+      const sql = await this.#sql(signal)
+      const [row] = await sql.rows('SELECT extract(epoch FROM clock_timestamp())')
+      return Number(row?.[0]) * 1000 > time ? this.#wholeEnd(sql, signal) : null
+    })
+  }
+
+  /** End of the log with every commit that was answered, made durable. */
+  async #wholeEnd(sql: PgConnection, signal: AbortSignal): Promise<Position> {
+    const end = await insertedEnd(sql)
+    await untilFlushed(sql, end, () => nudgeLog(sql), signal)
+    return this.#position(end, signal)
   }
 
   async #nudge(signal: AbortSignal): Promise<void> {
@@ -250,9 +286,13 @@ export class PostgresSource implements Source {
   }
 
   async parsePosition(text: string, signal: AbortSignal): Promise<Position | null> {
-    if (text.startsWith('pg1:')) return comparePositions(text as Position, text as Position) === 0 ? (text as Position) : null
-    const lsn = parseLsn(text)
-    return lsn === null ? null : this.#position(lsn, signal)
+    const [, system, timeline, place = text] = /^pg1:(\d+):(\d+):(.*)$/.exec(text) ?? []
+    const lsn = parseLsn(place)
+    if (lsn === null) return null
+    const own = await this.#position(lsn, signal)
+    // As `status` shows it: then it must be of this very cluster, or it would never be reached.
+    if (system === undefined) return own
+    return system === readPosition(own).system ? writePosition({ system, timeline: Number(timeline), lsn }) : null
   }
 
   covers(view: View, transaction: Transaction): boolean {
@@ -359,12 +399,17 @@ export class PostgresSource implements Source {
     const origin = await this.#keeper.intend()
     await this.#dropUnread(sql, origin, signal)
     await this.#publish(sql, origin, tables)
+    await this.#keeper.rememberPublication(sql, origin)
     const walsender = await openSession(this.#config, signal, 'replication')
     try {
       const server = await identify(walsender)
       this.#identity = server
       await this.#keeper.mark('creating')
-      const slot = await createSlot(walsender, origin.slot, this.#config.failover, signal)
+      const slot = await this.#saying(
+        `making the replication slot ${origin.slot}`,
+        createSlot(walsender, origin.slot, this.#config.failover, signal),
+        signal,
+      )
       await this.#keeper.mark('made')
       this.#upstream = await this.#keeper.upstream()
       return {
@@ -376,6 +421,11 @@ export class PostgresSource implements Source {
       await walsender.end()
       throw error
     }
+  }
+
+  /** Over a session of its own: the control session may be the one that waits. */
+  async #saying<T>(what: string, work: Promise<T>, signal: AbortSignal): Promise<T> {
+    return sayingWho(what, work, { session: () => openSession(this.#config, signal), logger: this.#context.logger })
   }
 
   async #publish(sql: PgConnection, origin: Origin, tables: readonly SourceTable[]): Promise<boolean> {
@@ -394,7 +444,9 @@ export class PostgresSource implements Source {
     const origin = await this.#keeper.known()
     if (origin === null) return
     const sql = await this.#sql(signal)
-    if (await this.#publish(sql, origin, tables)) await waitForRunning(sql, signal)
+    await assertPublication(sql, origin)
+    if (await this.#publish(sql, origin, tables))
+      await this.#saying(`adding tables to the publication ${origin.publication}`, waitForRunning(sql, signal), signal)
   }
 
   /**
@@ -434,7 +486,7 @@ export class PostgresSource implements Source {
     const { position, walsender, snapshot } = await this.#makeOrigin(request.tables, signal)
     try {
       if (snapshot === null) throw new TailraceError('PROTOCOL', 'PostgreSQL made the slot but exported no snapshot')
-      await keeper.adopt(snapshot)
+      await keeper.adopt(snapshot, walsender)
       // The slot's snapshot is exactly what lies before its consistent point, so nothing of the stream is covered (TRAPS 15).
       return { ...(await this.#shared(keeper, request)), position, view: null, viewEnd: null }
     } finally {
@@ -444,6 +496,9 @@ export class PostgresSource implements Source {
 
   async #freshView(keeper: SnapshotKeeper, request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts> {
     if (request.mode === 'again') await this.#publishMore(request.tables, signal)
+    // A standby shows what is flushed only (TRAPS 17), and a copy that does not follow needs no fence.
+    if (request.mode === 'bounded' && (await keeper.isStandby()))
+      return { ...(await this.#shared(keeper, request)), position: null, view: null, viewEnd: null }
     const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
     return { ...(await this.#shared(keeper, request)), position: null, view, viewEnd: await this.#position(insertEnd, signal) }
   }

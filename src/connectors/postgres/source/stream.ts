@@ -5,7 +5,7 @@ import type { PgConnection } from '../wire/connection.ts'
 import { quoteName, quoteText } from '../identifiers.ts'
 import { PgError, translate } from '../wire/pg-error.ts'
 import { delay } from '../../../async/abort.ts'
-import { slotState, type Origin } from './origin.ts'
+import { LOST_HINT, lostSlot, slotState, type Origin } from './origin.ts'
 import { formatLsn, parseLsn, readPosition, type PgPosition } from './position.ts'
 import { Relations } from './relations.ts'
 import { StreamReader, type Question } from './stream-reader.ts'
@@ -29,9 +29,7 @@ export async function identify(walsender: PgConnection): Promise<ServerIdentity>
 }
 
 function historyLost(message: string): TailraceError {
-  return new TailraceError('HISTORY_LOST', message, {
-    hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot; nothing was changed so far',
-  })
+  return new TailraceError('HISTORY_LOST', message, { hint: LOST_HINT })
 }
 
 /**
@@ -51,12 +49,8 @@ export async function validatePosition(
     )
   }
   const state = await slotState(sql, origin.slot)
-  if (!state.exists) throw historyLost(`replication slot ${origin.slot} does not exist any more`)
-  if (state.plugin !== 'pgoutput')
-    throw historyLost(`replication slot ${origin.slot} uses the plugin ${state.plugin ?? 'none'}, not pgoutput`)
-  if (state.walStatus === 'lost' || state.invalidation !== null) {
-    throw historyLost(`replication slot ${origin.slot} was invalidated by the server (${state.invalidation ?? 'wal_status lost'})`)
-  }
+  const lost = lostSlot(origin, state)
+  if (lost !== null) throw historyLost(lost)
   if (state.confirmed !== null && state.confirmed > from.lsn) {
     throw historyLost(
       `replication slot ${origin.slot} has moved to ${formatLsn(state.confirmed)}, past the saved position ${formatLsn(from.lsn)}: changes between were given away`,

@@ -6,7 +6,7 @@ import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError } from '../wire/pg-error.ts'
 import { readStorage } from './catalog.ts'
-import type { Origin } from './origin.ts'
+import { assertPublication, publicationLost, type Origin } from './origin.ts'
 import type { Relations } from './relations.ts'
 
 export interface WatchParts {
@@ -116,7 +116,7 @@ export class Watch {
       'SCHEMA_CHANGED',
       `the publication ${origin.publication} no longer holds all of ${table.id}: its changes do not come any more`,
       {
-        hint: `ALTER PUBLICATION ${quoteName(origin.publication)} ADD TABLE ${qualifiedName(table.schema)}; then tailrace resnapshot <pipeline> ${table.id}`,
+        hint: `ALTER PUBLICATION ${quoteName(origin.publication)} ADD TABLE ${qualifiedName(table.schema)}; then tailrace resnapshot <pipeline> --tables ${table.id}`,
         path: table.id,
       },
     )
@@ -183,14 +183,12 @@ export class Watch {
     return barriers
   }
 
-  /** Relations that the publication holds. Without it no change is ever decoded again, and making it anew mends nothing (TRAPS 50). */
+  /** Relations that the publication holds. */
   async #published(): Promise<Set<number>> {
     const { sql, origin } = this.#parts
-    const name = quoteText(origin.publication)
-    const exists = await sql.rows(`SELECT FROM pg_publication WHERE pubname = ${name}`)
-    if (exists.length === 0) throw publicationLost(origin)
+    await assertPublication(sql, origin)
     const rows = await sql.rows(
-      `SELECT c.oid FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = ${name}`,
+      `SELECT c.oid FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = ${quoteText(origin.publication)}`,
     )
     return new Set(rows.map(([oid]) => Number(oid)))
   }
@@ -214,12 +212,6 @@ export class Watch {
       leaves: (leaves ?? '').split(',').filter(Boolean).map(Number),
     }))
   }
-}
-
-function publicationLost({ publication }: Origin): TailraceError {
-  return new TailraceError('HISTORY_LOST', `the publication ${publication} was dropped: what was committed since cannot be read`, {
-    hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot',
-  })
 }
 
 /**

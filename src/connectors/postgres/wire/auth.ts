@@ -30,21 +30,31 @@ function parseAttributes(text: string): Map<string, string> {
 }
 
 /**
- * SCRAM-SHA-256 (RFC 5802, RFC 7677) without channel binding; the server proves that it knows the password too.
+ * Channel binding, the first words of SCRAM: `none`: we cannot; `unoffered`: we could, the server does not (it finds out when
+ * somebody between took the offer away); else the data of `tls-server-end-point`.
+ */
+export type ChannelBinding = 'none' | 'unoffered' | Buffer
+
+/**
+ * SCRAM-SHA-256 (RFC 5802, RFC 7677) and SCRAM-SHA-256-PLUS; the server proves that it knows the password too.
  * Use: `first()` → send; `final(serverFirst)` → send; `verify(serverFinal)`.
  */
 export class ScramClient {
   readonly #password: string
   readonly #nonce: string
+  readonly #header: string
+  readonly #binding: ChannelBinding
   #serverSignature: Buffer | null = null
 
-  constructor(password: string, nonce: string = randomBytes(18).toString('base64')) {
+  constructor(password: string, binding: ChannelBinding, nonce: string = randomBytes(18).toString('base64')) {
+    this.#binding = binding
+    this.#header = binding === 'none' ? 'n,,' : binding === 'unoffered' ? 'y,,' : 'p=tls-server-end-point,,'
     this.#password = password.normalize('NFKC')
     this.#nonce = nonce
   }
 
   first(): string {
-    return `n,,${this.#firstBare()}`
+    return `${this.#header}${this.#firstBare()}`
   }
 
   async final(serverFirst: string): Promise<string> {
@@ -58,7 +68,8 @@ export class ScramClient {
     }
     const salted = await pbkdf2(this.#password, Buffer.from(salt, 'base64'), iterations, 32, 'sha256')
     const clientKey = hmac(salted, 'Client Key')
-    const withoutProof = `c=biws,r=${nonce}`
+    const data = typeof this.#binding === 'string' ? [] : [this.#binding]
+    const withoutProof = `c=${Buffer.concat([Buffer.from(this.#header), ...data]).toString('base64')},r=${nonce}`
     const message = `${this.#firstBare()},${serverFirst},${withoutProof}`
     const signature = hmac(sha256(clientKey), message)
     const proof = Buffer.from(clientKey.map((byte, i) => byte ^ signature[i]!))

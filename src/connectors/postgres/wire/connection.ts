@@ -53,10 +53,6 @@ export class PgConnection implements Wire, AsyncDisposable {
     return major * 10_000 + minor
   }
 
-  get encrypted(): boolean {
-    return this.#socket?.encrypted ?? false
-  }
-
   get closed(): boolean {
     return this.#failure !== null
   }
@@ -228,7 +224,7 @@ export class PgConnection implements Wire, AsyncDisposable {
     signal.addEventListener('abort', onAbort, { once: true })
     try {
       await new Promise<void>((resolve, reject) => {
-        const login = new Login(this.options, (bytes) => this.send(bytes))
+        const login = new Login(this.options, this.#socket?.certificate ?? null, (bytes) => this.send(bytes))
         this.start({
           message: (type, buffer, start, end) => {
             if (type === Backend.keyData) this.#keyData(buffer, start)

@@ -1,5 +1,6 @@
 import { TailraceError } from '../../../sdk/errors.ts'
-import { md5Password, ScramClient } from './auth.ts'
+import { md5Password, ScramClient, type ChannelBinding } from './auth.ts'
+import { serverEndPoint } from './channel-binding.ts'
 import { MessageWriter } from './message-writer.ts'
 import type { PgOptions } from './options.ts'
 
@@ -9,10 +10,13 @@ const PROTOCOL_3 = 196608
 export class Login {
   readonly #send: (bytes: Buffer) => void
   readonly #options: PgOptions
+  readonly #endPoint: Buffer | null
   #scram: ScramClient | null = null
 
-  constructor(options: PgOptions, send: (bytes: Buffer) => void) {
+  /** `certificate`: the server's, of the TLS session; null without TLS. */
+  constructor(options: PgOptions, certificate: Buffer | null, send: (bytes: Buffer) => void) {
     this.#send = send
+    this.#endPoint = certificate === null || options.channelBinding === 'disable' ? null : serverEndPoint(certificate)
     this.#options = options
   }
 
@@ -27,9 +31,12 @@ export class Login {
 
   async challenge(buffer: Buffer, start: number, end: number): Promise<void> {
     const method = buffer.readInt32BE(start)
+    if (method === 3 || method === 5) this.#requireNoBinding()
     const data = Buffer.from(buffer.subarray(start + 4, end))
     switch (method) {
       case 0:
+        // After a bound SCRAM log-in: it is over.
+        if (this.#scram === null) this.#requireNoBinding()
         return
       case 3:
         return this.#password(this.#secret())
@@ -48,6 +55,14 @@ export class Login {
     }
   }
 
+  /** Whatever else would log in could be passed on by somebody between. */
+  #requireNoBinding(): void {
+    if (this.#options.channelBinding !== 'require') return
+    throw new TailraceError('NOT_ALLOWED', 'channelBinding=require: PostgreSQL offers no log-in that is bound to a TLS session', {
+      hint: 'it takes TLS, scram-sha-256 in pg_hba.conf and a certificate that is signed with RSA or ECDSA; or say channelBinding=prefer',
+    })
+  }
+
   #secret(): string {
     const { password, user } = this.#options
     if (password !== null) return password
@@ -63,12 +78,16 @@ export class Login {
 
   #sasl(data: Buffer): void {
     const mechanisms = data.toString('latin1').split('\0')
-    if (!mechanisms.includes('SCRAM-SHA-256')) {
+    const bound = this.#endPoint !== null && mechanisms.includes('SCRAM-SHA-256-PLUS')
+    const mechanism = bound ? 'SCRAM-SHA-256-PLUS' : 'SCRAM-SHA-256'
+    if (!mechanisms.includes(mechanism)) {
       throw new TailraceError('NOT_ALLOWED', `PostgreSQL offers only ${mechanisms.filter(Boolean).join(', ')}; scram-sha-256 is needed`)
     }
-    this.#scram = new ScramClient(this.#secret())
+    if (!bound) this.#requireNoBinding()
+    const binding: ChannelBinding = this.#endPoint === null ? 'none' : bound ? this.#endPoint : 'unoffered'
+    this.#scram = new ScramClient(this.#secret(), binding)
     const first = Buffer.from(this.#scram.first())
-    this.#send(new MessageWriter(256).begin(0x70).text('SCRAM-SHA-256').int32(first.length).raw(first).finish().take())
+    this.#send(new MessageWriter(256).begin(0x70).text(mechanism).int32(first.length).raw(first).finish().take())
   }
 
   #password(text: string): void {

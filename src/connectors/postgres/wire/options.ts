@@ -6,6 +6,7 @@ export interface PgOptions {
   readonly password: string | null
   readonly database: string
   readonly sslmode: SslMode
+  readonly channelBinding: ChannelBindingMode
   /** Paths of PEM files. */
   readonly sslrootcert: string | null
   readonly sslcert: string | null
@@ -15,5 +16,8 @@ export interface PgOptions {
   /** A walsender that also takes SQL. */
   readonly replication?: boolean
 }
+
+/** Of SCRAM to TLS: like libpq's channel_binding. */
+export type ChannelBindingMode = 'disable' | 'prefer' | 'require'
 
 export type SslMode = 'disable' | 'prefer' | 'require' | 'verify-ca' | 'verify-full'

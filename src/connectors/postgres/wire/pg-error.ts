@@ -1,4 +1,4 @@
-import { TailraceError, type ErrorCode, type RetryClass } from '../../../sdk/errors.ts'
+import { asTailraceError, TailraceError, type ErrorCode, type RetryClass } from '../../../sdk/errors.ts'
 
 /** An ErrorResponse of the server, fields by the protocol's letters. `detail` and `where` may hold row values: never shown. */
 export class PgError extends Error {
@@ -76,10 +76,10 @@ function quotesValues(code: string): boolean {
 }
 
 /**
- * A server error as ours. `what` is what failed: `copying public.t`. Row values stay out: for classes 22 and 23 only
+ * A server error as ours. `what` is what failed: `copying public.t`; `path`: the table. Row values stay out: for classes 22 and 23 only
  * table, column and constraint names are said.
  */
-export function translatePgError(error: PgError, what: string, side: 'source' | 'sink'): TailraceError {
+export function translatePgError(error: PgError, what: string, side: 'source' | 'sink', path?: string): TailraceError {
   const [code, retry] = BY_STATE[error.code] ?? BY_STATE[error.code.slice(0, 3)] ?? BY_STATE[error.code.slice(0, 2)] ?? ['CONFIG']
   const ours: ErrorCode = code === 'SINK_FAILED' && side === 'source' ? 'SOURCE_FAILED' : code
   const place = [error.constraint && `constraint ${error.constraint}`, error.column && `column ${error.column}`].filter(Boolean).join(', ')
@@ -89,6 +89,7 @@ export function translatePgError(error: PgError, what: string, side: 'source' | 
   return new TailraceError(ours, `${what}: ${text}`, {
     cause: quotesValues(error.code) ? undefined : error,
     ...(retry === undefined ? {} : { retry }),
+    ...(path === undefined ? {} : { path }),
     ...(error.hint === undefined || quotesValues(error.code) ? {} : { hint: error.hint }),
   })
 }
@@ -97,6 +98,6 @@ export function translatePgError(error: PgError, what: string, side: 'source' | 
 export function translate(error: unknown, what: string, side: 'source' | 'sink'): TailraceError {
   if (error instanceof TailraceError) return error
   if (error instanceof PgError) return translatePgError(error, what, side)
-  const message = error instanceof Error ? error.message : String(error)
-  return new TailraceError('BUG', `${what}: ${message}`, { cause: error })
+  const { code, message } = asTailraceError(error)
+  return new TailraceError(code, `${what}: ${message}`, { cause: error })
 }

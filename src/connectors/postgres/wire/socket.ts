@@ -14,7 +14,8 @@ export interface Receiver {
 
 export interface PgSocket {
   readonly stream: net.Socket
-  readonly encrypted: boolean
+  /** The server's, DER, when TLS was agreed on. */
+  readonly certificate: Buffer | null
 }
 
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])
@@ -42,14 +43,17 @@ export function describeAddress(address: Address): string {
 
 async function openOne(address: Address, options: PgOptions, receiver: Receiver, signal: AbortSignal): Promise<PgSocket> {
   const local = address.host.startsWith('/')
-  if (local || options.sslmode === 'disable') return { stream: await connectPlain(address, options, receiver, signal), encrypted: false }
+  if (local || options.sslmode === 'disable') return { stream: await connectPlain(address, options, receiver, signal), certificate: null }
   // A socket that reads into our own buffers cannot be wrapped in TLS later, so the question is asked on a plain one.
   const stream = await connect({ host: address.host, port: address.port }, address, options, signal)
   const answer = await askForTls(stream, address, options)
-  if (answer === 'S') return { stream: await upgrade(stream, address, options, receiver), encrypted: true }
+  if (answer === 'S') {
+    const secure = await upgrade(stream, address, options, receiver)
+    return { stream: secure, certificate: secure.getPeerX509Certificate()?.raw ?? null }
+  }
   if (options.sslmode === 'prefer') {
     attachPlain(stream, receiver)
-    return { stream, encrypted: false }
+    return { stream, certificate: null }
   }
   stream.destroy()
   throw new TailraceError(
@@ -170,13 +174,14 @@ async function readPem(path: string | null, what: string): Promise<Buffer | unde
   }
 }
 
-async function upgrade(stream: net.Socket, address: Address, options: PgOptions, receiver: Receiver): Promise<net.Socket> {
+async function upgrade(stream: net.Socket, address: Address, options: PgOptions, receiver: Receiver): Promise<tls.TLSSocket> {
   const [ca, cert, key] = await Promise.all([
     readPem(options.sslrootcert, 'sslrootcert'),
     readPem(options.sslcert, 'sslcert'),
     readPem(options.sslkey, 'sslkey'),
   ])
-  const verify = options.sslmode === 'verify-ca' || options.sslmode === 'verify-full'
+  // Like libpq: whoever names an authority wants it asked.
+  const verify = options.sslmode === 'verify-ca' || options.sslmode === 'verify-full' || (options.sslmode === 'require' && ca !== undefined)
   const secure = tls.connect({
     socket: stream,
     ...(ca === undefined ? {} : { ca }),
@@ -209,8 +214,8 @@ function tlsError(address: Address, options: PgOptions, error: Error & { code?: 
     {
       cause: error,
       hint:
-        options.sslmode === 'verify-full' || options.sslmode === 'verify-ca'
-          ? 'give the certificate authority with sslrootcert=/path/ca.pem, or say sslmode=require to encrypt without knowing whom you talk to'
+        options.sslmode === 'verify-full' || options.sslmode === 'verify-ca' || options.sslrootcert !== null
+          ? 'give the certificate authority with sslrootcert=/path/ca.pem, or say sslmode=require without one to encrypt without knowing whom you talk to'
           : 'see the cause with --log-level debug',
     },
   )

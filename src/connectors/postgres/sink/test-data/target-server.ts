@@ -5,7 +5,8 @@ import type { SinkTable } from '../../../../sdk/sink.ts'
 import type { startPostgres, PostgresServer } from '../../../../testing/postgres-server.ts'
 import { SinkBench, type TargetRow } from '../../../../testing/sink-bench.ts'
 import { postgresConfig, type PostgresConfig } from '../../config.ts'
-import { openPostgresSink, postgresSinkCapabilities, type PostgresSink } from '../sink.ts'
+import { postgresSinkCapabilities } from '../../capabilities.ts'
+import { openPostgresSink, type PostgresSink } from '../sink.ts'
 import { targetSql } from '../target-table.ts'
 
 /** Values as the server writes them: `pg` is an oracle here, not a converter. */

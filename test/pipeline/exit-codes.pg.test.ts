@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict'
+import { mkdirSync } from 'node:fs'
+import { after, before, describe, test } from 'node:test'
+import { tempFolder, type TempFolder } from '../../src/testing/temp-folder.ts'
+import { runCli } from '../kit/run-cli.ts'
+import { Bench, type SourceDatabase } from './kit.ts'
+
+let bench: Bench
+let source: SourceDatabase
+before(async () => {
+  bench = await Bench.start()
+  source = await bench.database(
+    `CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1); CREATE TABLE u (id int PRIMARY KEY, n int); CREATE ROLE nobody LOGIN`,
+  )
+})
+after(async () => {
+  await source[Symbol.asyncDispose]()
+  await bench[Symbol.asyncDispose]()
+})
+
+/** A place for one case: an empty folder, and an empty database where the sink is a server. */
+interface Place extends AsyncDisposable {
+  readonly folder: TempFolder
+  readonly uri: string
+  /** The same kind of target where there is none, because what should hold it is not there. */
+  readonly missing: string
+  /** One that may not be written; null: root writes wherever it likes. */
+  readonly forbidden: string | null
+}
+
+interface SinkKind {
+  readonly name: string
+  open(): Promise<Place>
+}
+
+const inFile = (name: string): SinkKind => ({
+  name,
+  open: async () => {
+    const folder = await tempFolder('tr-exit-')
+    mkdirSync(folder.join('sealed'), 0o555)
+    return {
+      folder,
+      uri: `${name}:${folder.join('copy')}`,
+      missing: `${name}:${folder.join('nowhere', 'copy')}`,
+      forbidden: process.getuid?.() === 0 ? null : `${name}:${folder.join('sealed', 'copy')}`,
+      [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
+    }
+  },
+})
+
+const SINKS: readonly SinkKind[] = [
+  inFile('sqlite'),
+  inFile('duckdb'),
+  {
+    name: 'postgres',
+    open: async () => {
+      const folder = await tempFolder('tr-exit-')
+      const database = await bench.database()
+      return {
+        folder,
+        uri: database.uri,
+        missing: bench.server.uri('nowhere'),
+        forbidden: bench.server.uri(database.name, { user: 'nobody' }),
+        [Symbol.asyncDispose]: async () => {
+          await database[Symbol.asyncDispose]()
+          await folder[Symbol.asyncDispose]()
+        },
+      }
+    },
+  },
+]
+
+interface Mistake {
+  readonly what: string
+  readonly code: number
+  readonly problem: string
+  /** Rows stand in the target already, of another pipeline. */
+  readonly filled?: boolean
+  /** Null: this place cannot be had. */
+  args(place: Place): readonly string[] | null
+}
+
+const MISTAKES: readonly Mistake[] = [
+  { what: 'a target whose folder or database does not exist', code: 2, problem: 'USAGE', args: ({ missing }) => [missing] },
+  {
+    what: 'a target that may not be written',
+    code: 3,
+    problem: 'NOT_ALLOWED',
+    args: ({ forbidden }) => (forbidden === null ? null : [forbidden]),
+  },
+  { what: 'an option that the sink does not have', code: 2, problem: 'USAGE', args: ({ uri }) => [uri, '--sink.nonsense', 'x'] },
+  { what: 'a parameter that the sink does not have', code: 2, problem: 'USAGE', args: ({ uri }) => [`${uri}?nonsense=x`] },
+  { what: 'a table that the source does not have', code: 2, problem: 'USAGE', args: ({ uri }) => [uri, '--tables', 'v'] },
+  { what: 'a column that the source does not have', code: 2, problem: 'USAGE', args: ({ uri }) => [uri, '--exclude', 't.m'] },
+  { what: 'a condition that the source refuses', code: 2, problem: 'USAGE', args: ({ uri }) => [uri, '--where', 't=m > 1'] },
+  { what: 'a position that is none', code: 2, problem: 'USAGE', args: ({ uri }) => [uri, '--until', 'yesterday'] },
+  { what: 'two tables into one', code: 2, problem: 'CONFIG', args: ({ uri }) => [uri, '--map', 't=u'] },
+  { what: 'a target that holds rows', code: 1, problem: 'TARGET_NOT_EMPTY', filled: true, args: ({ uri }) => [uri, '--name', 'other'] },
+]
+
+describe('the same mistake ends with the same exit code, whatever the sink', { concurrency: 2 }, () => {
+  for (const { what, code, problem, filled = false, args } of MISTAKES) {
+    for (const sink of SINKS) {
+      test(`CASE 40: ${what} [${sink.name}]`, async (t) => {
+        await using place = await sink.open()
+        const given = args(place)
+        if (given === null) return t.skip('root may write everywhere')
+        if (filled) await fill(place)
+        await using cli = runCli(['sync', source.uri, ...given, '--json'], { folder: place.folder.path })
+        const ended = await cli.ended()
+        const report = JSON.parse(ended.stdout) as { ok: boolean; problems: { severity: string; code: string; hint?: string }[] }
+        const first = report.problems.find(({ severity }) => severity === 'error')
+        assert.deepEqual([ended.code, report.ok, first?.code], [code, false, problem], ended.stderr)
+        assert.ok(first?.hint !== undefined, `it says what to type: ${ended.stderr}`)
+      })
+    }
+  }
+})
+
+async function fill(place: Place): Promise<void> {
+  await using cli = runCli(['sync', source.uri, place.uri, '--json'], { folder: place.folder.path })
+  const ended = await cli.ended()
+  assert.equal(ended.code, 0, ended.stderr)
+}

@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict'
+import { after, before } from 'node:test'
+import type { Report } from '../../src/engine/report.ts'
+import { Bench, cases, pipelineCase, type SinkName, type Target } from './kit.ts'
+
+let bench: Bench
+before(async () => {
+  bench = await Bench.start()
+})
+after(async () => {
+  await bench[Symbol.asyncDispose]()
+})
+
+const SETUP = 'CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1), (2, 2); CREATE TABLE u (id int PRIMARY KEY)'
+const FILES: readonly SinkName[] = ['sqlite', 'duckdb', 'postgres']
+
+async function count(target: Target, table = 't'): Promise<number | null> {
+  return (await target.rows('public', table))?.length ?? null
+}
+
+function errorsOf(report: Report): Report['problems'] {
+  return report.problems.filter(({ severity }) => severity === 'error')
+}
+
+cases('what a target holds already is safe until the copy is certain', () => {
+  for (const ifExists of ['truncate', 'replace'] as const) {
+    pipelineCase(
+      () => bench,
+      `--if-exists ${ifExists}: a condition that the source refuses is found before the target is touched`,
+      { setup: SETUP, sinks: FILES },
+      async ({ source, target, pipeline }) => {
+        assert.equal((await pipeline.run('copy')).ok, true)
+        await source.run('INSERT INTO t VALUES (3, 3)')
+        for (const [where, said] of [
+          ['n >', /syntax error/],
+          ['m > 1', /column "m" does not exist/],
+          ['n', /must be type boolean/],
+          ['n > 1); DELETE FROM t; SELECT (1', /syntax error|multiple commands/],
+          ['n > 1 -- no 1', /syntax error/],
+        ] as const) {
+          const report = await pipeline.run('copy', { name: 'other', ifExists, where: { t: where } })
+          const [first, ...more] = errorsOf(report)
+          assert.deepEqual([report.ok, first?.code, first?.path, more], [false, 'USAGE', 'public.t', []])
+          assert.match(first?.message ?? '', said)
+          assert.match(first?.message ?? '', /--where for public\.t/)
+          assert.equal(await count(target), 2)
+        }
+        const report = await pipeline.run('copy', { name: 'other', ifExists, where: { t: 'n > 1' } })
+        assert.deepEqual([report.ok, errorsOf(report)], [true, []])
+        assert.equal(await count(target), 2)
+        assert.equal(await source.value('SELECT count(*) FROM t'), '3')
+      },
+    )
+  }
+
+  pipelineCase(
+    () => bench,
+    '--if-exists truncate: as long as the source gives no snapshot, the target keeps its rows',
+    { setup: SETUP, sinks: FILES },
+    async ({ source, target, pipeline }) => {
+      assert.equal((await pipeline.run('copy')).ok, true)
+      await using session = await source.session()
+      // TRAPS 9: the slot that gives the snapshot waits for it.
+      await session.run('BEGIN; INSERT INTO t VALUES (3, 3)')
+      await using running = await pipeline.until('caught-up', { name: 'other', ifExists: 'truncate' })
+      await running.reaches(async () => (await source.slots()).length > 0, 'a slot that is being made')
+      assert.equal(await count(target), 2)
+      await session.run('COMMIT')
+      assert.equal((await running.done).ok, true)
+      assert.equal(await count(target), 3)
+    },
+  )
+
+  pipelineCase(
+    () => bench,
+    'all targets are looked at before the first is made, and every one in the way is named',
+    { setup: SETUP, sinks: FILES },
+    async ({ source, target, pipeline }) => {
+      await source.run('CREATE TABLE v (id int PRIMARY KEY); INSERT INTO v VALUES (1)')
+      assert.equal((await pipeline.run('copy', { tables: ['t', 'v'] })).ok, true)
+      const report = await pipeline.run('copy', { name: 'other' })
+      assert.deepEqual(
+        errorsOf(report).map(({ code, path }) => [code, path]),
+        [
+          ['TARGET_NOT_EMPTY', 'public.t'],
+          ['TARGET_NOT_EMPTY', 'public.v'],
+        ],
+      )
+      assert.equal(await count(target, 'u'), null, 'u was not made')
+    },
+  )
+})
