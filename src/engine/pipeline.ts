@@ -79,7 +79,7 @@ async function work(run: Run, state: PipelineState): Promise<void> {
     await retrying(run, signal, () => copyPending(run, signal))
     if (run.environment.drain.aborted) return
     const end = await runStream(run, signal)
-    await recover(run, signal)
+    await retrying(run, signal, () => recover(run, signal))
     if (end.kind === 'done' || end.kind === 'drained') return refreshSequences(run, signal)
     if (!(await turn(run, state, end, signal))) return
   }
