@@ -99,11 +99,11 @@ const COMMANDS: readonly CommandSpec[] = [
   },
   {
     name: 'resnapshot',
-    usage: '<pipeline>',
-    summary: 'read tables again from the source, all or those of --tables',
+    usage: '<pipeline> [<table>…]',
+    summary: 'read tables again from the source: all, or those that are named',
     operands: 'words',
     options: ['tables'],
-    examples: ['tailrace resnapshot shop --tables public.orders'],
+    examples: ['tailrace resnapshot shop', 'tailrace resnapshot shop public.orders public.items'],
     load: async () => (await import('./resnapshot.ts')).resnapshotCommand,
   },
   {

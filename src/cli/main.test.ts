@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { tempFolder } from '../testing/temp-folder.ts'
+import type { Report } from '../engine/report.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import type { PipelineOptions } from '../engine/options.ts'
 import { COMMAND_SPECS } from './commands.ts'
@@ -104,6 +105,8 @@ test('what is missing or too much', async () => {
     [['sync', 'toy://h', '/dev/well', '--map', 'a'], /--map wants a table/],
     [['sync', 'toy://h', '/dev/well', '--map', 'a=x,b=x'], /both mapped to x/],
     [['sync', 'toy://h', '/dev/well', '--tables', 'a.b.c'], /no table name/],
+    [['sync', 'toy://h', '/dev/well', '--tables', '!a..b'], /no table name/],
+    [['s y=c'], /there is no command `…` \(not shown: it may hold a secret\)/],
     [['sync', 'toy://h', '/dev/well', '--tables', 'a..b'], /no table name/],
     [['sync', 'toy://h', '/dev/well', '--exclude', 'a'], /names no column/],
     [['sync', 'toy://h', '/dev/well', '--until', '2026-02-30'], /is no time/],
@@ -306,6 +309,42 @@ test('--json prints exactly one object on stdout, also when it fails', async () 
   })
   const byVariable = await run(new TestIo(tmp.path, { TAILRACE_JSON: 'true' }), ['sync'])
   assert.equal(JSON.parse(byVariable.out).ok, false)
+})
+
+test('a warning is shown once: when it is found, or at the end', async () => {
+  await using tmp = await tempFolder()
+  const warning = (message: string, path: string): Report['problems'][number] => ({ severity: 'warning', code: 'CONFIG', message, path })
+  const early = [warning('column x is text', 'public.a'), warning('column x is text', 'public.b')]
+  const engine = fakeEngine({
+    run: async (_options, environment) => {
+      for (const state of ['starting', 'streaming', 'streaming'] as const) environment.onProgress?.(fakeReport({ state, problems: early }))
+      environment.onProgress?.(fakeReport({ state: 'retrying', problems: [...early, warning('connection lost', 'p')] }))
+      assert.equal(io.stderr.text.match(/warning: column x is text/g)?.length, 2)
+      return fakeReport({ state: 'stopped', problems: [...early, warning('late', 'p')] })
+    },
+  })
+  const io = new TestIo(tmp.path)
+  const { err, code } = await run(io, ['sync', 'toy://h', '/dev/well', '--follow'], { engine })
+  assert.equal(code, 0)
+  assert.deepEqual(err.match(/warning: .*/g), [
+    'warning: column x is text (public.a)',
+    'warning: column x is text (public.b)',
+    'warning: late (p)',
+  ])
+})
+
+test('a signal that comes when the work is over leaves the exit code as it is', async () => {
+  await using tmp = await tempFolder()
+  const io = new TestIo(tmp.path)
+  const engine = fakeEngine({
+    run: async () => fakeReport({ ok: false, state: 'failed', problems: [{ code: 'HISTORY_LOST', message: 'gone' }] }),
+  })
+  assert.equal((await run(io, ['sync', 'toy://h', '/dev/well', '--follow'], { engine })).code, 1)
+  // Without a listener the process would end by the signal.
+  assert.ok(io.signals.emit('signal', 'SIGINT'))
+  assert.deepEqual(io.exits, [])
+  io.signals.emit('signal', 'SIGINT')
+  assert.deepEqual(io.exits, [1], 'what hangs afterwards can be ended')
 })
 
 test('exit codes follow the catalogue', async () => {

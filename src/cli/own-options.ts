@@ -34,7 +34,7 @@ const OPTIONS: readonly OwnOption[] = [
   declare('follow', 'switch', '', 'copy, then follow the changes until stopped'),
   declare('until', 'value', 'caught-up|<position>|<time>', 'copy, follow up to there, then end; what is kept upstream is named'),
   declare('snapshot', 'value', 'initial|never', 'whether to copy what is there', choice('initial', 'never'), 'initial'),
-  declare('tables', 'list', '<a,b.*>', 'tables to take; * stands for any part of a name', TEXT, 'all'),
+  declare('tables', 'list', '<a,b.*>', 'tables to take; * stands for any part of a name, !t leaves one out', TEXT, 'all'),
   declare('map', 'list', '<old.t=new.t>', 'another name in the sink'),
   declare('columns', 'list', '<t=a,b>', 'columns to take of a table'),
   declare('exclude', 'list', '<t.c>', 'columns to leave out'),

@@ -32,7 +32,8 @@ export function planText(plan: Plan): string {
   lines.push(...formatTable(...withTargets(TABLE_COLUMNS, plan.tables.map(tableRow))))
   lines.push(totalLine(plan.tables))
   for (const table of plan.tables) lines.push(...detailsOf(table))
-  if (plan.upstream.length > 0) lines.push('', 'made upstream:', ...plan.upstream.map(({ what, drop }) => `  ${what}; dropped by: ${drop}`))
+  if (plan.upstream.length > 0)
+    lines.push('', 'to be made upstream:', ...plan.upstream.map(({ what, drop }) => `  ${what}; dropped by: ${drop}`))
   if (plan.limits.length > 0) lines.push('', 'limits:', ...plan.limits.map((limit) => `  ${limit}`))
   return lines.join('\n')
 }

@@ -1,7 +1,10 @@
 import { TailraceError } from '../sdk/errors.ts'
 import type { Io } from './io.ts'
 
-/** The first Ctrl-C or SIGTERM drains, the second gives up at once, the third does not even wait for that. */
+/**
+ * The first Ctrl-C or SIGTERM drains, the second gives up at once, the third does not even wait for that. Disposed, it goes on
+ * to listen: the work is over and the exit code known, and a signal that comes a moment late must not replace it by its own.
+ */
 export interface Interrupts extends Disposable {
   readonly drain: AbortSignal
   readonly abort: AbortSignal
@@ -10,7 +13,10 @@ export interface Interrupts extends Disposable {
 export function listenForInterrupts(io: Io, note: (text: string) => void): Interrupts {
   const drain = new AbortController()
   const abort = new AbortController()
-  const listener = io.onSignal(() => {
+  let [over, late] = [false, 0]
+  io.onSignal(() => {
+    // What still hangs after the work can be ended all the same.
+    if (over) return late++ === 0 ? undefined : io.exit(1)
     if (abort.signal.aborted) return io.exit(1)
     if (drain.signal.aborted) {
       note('giving up…')
@@ -23,5 +29,5 @@ export function listenForInterrupts(io: Io, note: (text: string) => void): Inter
     note('draining… (once more: give up at once)')
     drain.abort()
   })
-  return { drain: drain.signal, abort: abort.signal, [Symbol.dispose]: () => listener[Symbol.dispose]() }
+  return { drain: drain.signal, abort: abort.signal, [Symbol.dispose]: () => void (over = true) }
 }

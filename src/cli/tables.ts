@@ -2,6 +2,7 @@ import { parseTableName, tableId, type TableId } from '../model/schema.ts'
 import { nearest } from '../sdk/config/nearest.ts'
 import { quoteWord, usage } from '../sdk/config/problems.ts'
 import { splitList } from '../sdk/config/values.ts'
+import { LEAVE_OUT } from '../sdk/selection.ts'
 import { tableOf, type PipelineTable } from '../library/manage.ts'
 import { checkTableName } from '../library/settings.ts'
 import type { PipelineRecord, TableRecord } from '../state/store.ts'
@@ -27,10 +28,13 @@ export async function tablesCommand(context: CommandContext): Promise<number> {
   await store.request(name, request)
   context.output.result(
     { ok: true, pipeline: name, request, runner: record.alive },
-    () => `${whenDone(record)}: ${action} ${request.tables.join(', ')}`,
+    () => `${whenDone(record)}: ${action} ${request.tables.join(', ')}${action === 'add' ? LOOKED_UP : ''}`,
   )
   return 0
 }
+
+/** What is to be added is not known here: whoever runs the pipeline says in its report when there is no such table. */
+const LOOKED_UP = '\nnot checked yet: the runner looks the names up in the source, and a warning of its report tells what is not there'
 
 export function whenDone(record: PipelineRecord): string {
   return record.alive ? `asked of the runner, process ${record.holder?.pid ?? '?'}` : 'no runner now; kept for the next one'
@@ -46,7 +50,10 @@ function checkAction(pipeline: string, action: string | undefined, named: readon
 }
 
 function addable(named: readonly string[]): readonly string[] {
-  for (const name of named) checkTableName(name)
+  for (const name of named) {
+    if (name.startsWith(LEAVE_OUT)) throw usage(`tables add takes no \`${LEAVE_OUT}\``, 'tables remove leaves a table out')
+    checkTableName(name)
+  }
   return named
 }
 

@@ -52,7 +52,7 @@ export async function makeRoom(
   const { mode, deletes } = run.options
   if (keepsStrangers(run, table)) {
     // One view has no deletes to be followed: rows that are gone from the source stay, as `append` says.
-    if (mode.kind !== 'copy') throw mixedRows(run, table, reason)
+    if (mode.kind !== 'copy') throw mixedRows(run, table, `would have to be read again (${reason})`)
     if (!keyed) throw noSecondAppend(run, table)
     run.tally.load(table.id, zeroCounters())
     return true
@@ -70,12 +70,13 @@ export function keepsStrangers(run: Run, { terms }: Pick<PipelineTable, 'terms'>
   return terms.strangers === 'kept' && ifExists !== 'truncate' && ifExists !== 'replace'
 }
 
-function mixedRows(run: Run, table: PipelineTable, reason: string): TailraceError {
+/** Its target would have to be emptied, and must not be. */
+export function mixedRows(run: Run, table: PipelineTable, what: string): TailraceError {
   return new TailraceError(
     'TARGET_NOT_EMPTY',
-    `${table.id} would have to be read again (${reason}), and its target ${targetLabel(table.target)} also holds rows of somebody else (--if-exists append), which nothing tells apart from ours`,
+    `${table.id} ${what}, and its target ${targetLabel(table.target)} also holds rows of somebody else (--if-exists append), which nothing tells apart from ours`,
     {
-      hint: `start ${run.identity.name} again with --if-exists truncate to empty the target first, or with --map ${table.id}=another_table`,
+      hint: `start ${run.identity.name} again with --if-exists truncate to empty the target of them, too, or with --map ${table.id}=another_table`,
       path: table.id,
     },
   )

@@ -26,6 +26,8 @@ export interface Wanted {
   readonly reasons: readonly string[]
   /** It goes to another place: what stands at the old one stays. */
   readonly moved: boolean
+  /** What stands at the same place is not what its rows are to go into: it is made anew. */
+  readonly anew?: boolean
 }
 
 /**

@@ -34,7 +34,7 @@ async function addTable(run: Run, known: KnownTable, signal: AbortSignal): Promi
     await checkTables(run, [table], signal)
     run.tables.set(id, table)
     checkTargets(run.live.map((each) => ({ ...each, ...run.wanted.get(each.id) })))
-    await prepareTargets(run, signal)
+    await prepareTargets(run, [table], signal)
   } catch (error) {
     run.wanted.delete(id)
     if (before === undefined) run.tables.delete(id)
@@ -49,12 +49,17 @@ async function stay(run: Run, table: PipelineTable): Promise<void> {
   await run.saveTable(table)
 }
 
+/** The error says something of what was asked: it would come again. */
+export function isAnswer({ retry, code }: TailraceError): boolean {
+  return retry !== 'retry' && code !== 'FENCED' && code !== 'ABORTED'
+}
+
 async function unlessRefused(run: Run, what: string, work: () => Promise<void>): Promise<void> {
   try {
     await work()
   } catch (error) {
     const ours = asTailraceError(error)
-    if (ours.retry !== 'operator' || ours.code === 'FENCED') throw ours
+    if (ours.retry !== 'operator' || !isAnswer(ours)) throw ours
     for (const problem of problemsOf(ours))
       run.note({ ...problem, severity: 'warning', message: `${what} is not added: ${problem.message}` })
   }

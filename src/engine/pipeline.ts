@@ -3,10 +3,9 @@ import { problemsOf } from '../sdk/config/problems.ts'
 import { asTailraceError, TailraceError } from '../sdk/errors.ts'
 import { loadQuarantine } from './dead-letters.ts'
 import { knownTables } from './choose.ts'
-import { takeAsked } from './control.ts'
 import { obey, removeKept } from './obey.ts'
 import { readAgain } from './again.ts'
-import { checkBoth, findTables, prepareTargets } from './prepare.ts'
+import { checkBoth, findTables, lookAtTargets, prepareTargets } from './prepare.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import { pipelineIdentity } from './name.ts'
 import { transition } from './machine.ts'
@@ -30,15 +29,22 @@ const HEARTBEAT_MILLIS = 5000
  */
 export async function runPipeline(options: PipelineOptions, environment: Environment): Promise<Report> {
   const identity = pipelineIdentity(options)
-  const { store } = environment
-  const isNew = (await store.find(identity.name)) === null
   try {
     return await runLeased(options, environment, identity)
   } finally {
-    // CASE 40: what failed before anything was touched leaves nothing behind, not even a name.
-    if (isNew && (await store.find(identity.name)) !== null && (await store.tables(identity.name)).length === 0)
-      await store.remove(identity.name)
+    await forgetUntouched(environment, identity)
   }
+}
+
+/**
+ * CASE 40: what failed before anything was touched leaves nothing behind, not even a name; nor does an earlier run that was
+ * killed so early. The tables are saved before anything is made on either side.
+ */
+async function forgetUntouched({ store }: Environment, { name, source, sink }: PipelineIdentity): Promise<void> {
+  const record = await store.find(name)
+  if (record === null || record.alive || record.source !== source || record.sink !== sink) return
+  if (record.position !== null || record.desired === 'paused' || (await store.tables(name)).length > 0) return
+  await store.remove(name)
 }
 
 async function runLeased(options: PipelineOptions, environment: Environment, identity: PipelineIdentity): Promise<Report> {
@@ -64,15 +70,16 @@ async function work(run: Run, state: PipelineState): Promise<void> {
   run.doing = 'starting'
   await namedPosition(run.source, run.options.mode, signal)
   refusePlainCopy(run)
-  const asked = await takeAsked(run)
-  if (asked !== null) await removeKept(run, asked)
+  await removeKept(run)
   await findTables(run, signal)
   await loadQuarantine(run)
   await checkBoth(run, signal)
+  await lookAtTargets(run, [...run.tables.values()], signal)
   await takeOver(run, signal)
   await adoptShapes(run)
-  await prepareTargets(run, signal)
-  if (asked !== null) await obey(run, { ...asked, remove: [] }, signal)
+  // Looks once more: until it was fenced off, an earlier runner may have written.
+  await prepareTargets(run, [...run.tables.values()], signal)
+  await obey(run, signal)
   if (run.options.mode.kind === 'copy') return copyOnce(run, signal)
   followCopied(run)
   for (;;) {
@@ -196,7 +203,7 @@ async function turn(
       await retrying(run, signal, () => readAsNeeded(run, end, signal))
       return true
     case 'asked':
-      await retrying(run, signal, () => obey(run, end.asked, signal))
+      await retrying(run, signal, () => obey(run, signal))
       return true
     default:
       return end satisfies never

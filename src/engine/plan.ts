@@ -9,7 +9,7 @@ import { emptyTables, knownTables, plannedTables, type PlannedTable } from './ch
 import { pipelineIdentity } from './name.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import type { Environment, PipelineOptions, Plan } from './options.ts'
-import { targetsInTheWay } from './prepare.ts'
+import { misfitProblems, targetsInTheWay } from './prepare.ts'
 import { capabilitiesOf, guaranteeOf } from './run.ts'
 import { chooseFormat } from './snapshot-phase.ts'
 import { targetLabel } from './tables.ts'
@@ -41,7 +41,11 @@ export async function planPipeline(options: PipelineOptions, environment: Enviro
   const tables = plannedTables(all, options)
   const capabilities = capabilitiesOf(options)
   const known = await environment.store.find(identity.name)
-  const problems = [...emptyTables(all, options.selection), ...(await allProblems(options, source, sink, tables, known !== null, signal))]
+  const problems = [
+    ...emptyTables(all, options.selection),
+    ...(await allProblems(options, source, sink, tables, known !== null, signal)),
+    ...(options.mode.kind === 'copy' || known !== null ? [] : ((await source.strays?.(signal)) ?? [])),
+  ]
   const ok = !problems.some((problem) => problem.severity === 'error')
   return {
     ok,
@@ -52,7 +56,8 @@ export async function planPipeline(options: PipelineOptions, environment: Enviro
     format: chooseFormat(options, capabilities.formats),
     // What may not be read, or not as it is, cannot be cut into chunks either: the problems are the answer.
     tables: await planTables(options, source, sink, tables, ok, signal),
-    upstream: options.mode.kind === 'copy' ? [] : upstreamPlan(source),
+    // A pipeline that has a position has its origin, which is never made anew.
+    upstream: options.mode.kind === 'copy' || (known?.position ?? null) !== null ? [] : (source.plannedUpstream?.() ?? []),
     limits: source.limits?.() ?? [],
     problems,
   }
@@ -79,7 +84,9 @@ async function allProblems(
     ...(await sink.check(sinkTables, signal)),
     ...selfCopies(sinkTables, beside),
   ]
-  if (known || options.ifExists !== 'stop') return problems
+  if (known) return problems
+  problems.push(...(await misfitProblems(sink, options.ifExists, sinkTables, signal)))
+  if (options.ifExists !== 'stop') return problems
   const filled: SinkTable[] = []
   for (const table of sinkTables) if ((await sink.inspect(table, signal)) === 'filled') filled.push(table)
   return [...problems, ...targetsInTheWay(options.ifExists, filled)]
@@ -131,8 +138,4 @@ function describe(sink: Sink, table: PlannedTable, cut: Pick<TablePlan, 'chunks'
     ddl: sink.describeSchema?.(plannedTarget(table)) ?? [],
     notes: [...again, ...(sink.describeTypes?.(plannedTarget(table)) ?? []), ...unknown, ...computed],
   }
-}
-
-function upstreamPlan(source: Source): Plan['upstream'] {
-  return source.upstream?.() ?? []
 }

@@ -9,6 +9,7 @@ import { keepsStrangers, leaveOut, startOver } from './again.ts'
 import { selfCopies, tablesBeside } from './beside.ts'
 import { chosenTables, emptyTables, keptOn, knownTables, wantedOf, type KnownTable, type Wanted } from './choose.ts'
 import { parseCounters, zeroCounters } from './counters.ts'
+import { findLosses, lossProblems, readLostAgain, type Loss } from './losses.ts'
 import { transition } from './machine.ts'
 import type { Run } from './run.ts'
 import { checkTargets, droppedProblem, sinkTable, targetLabel, targetOf, type PipelineTable } from './tables.ts'
@@ -123,13 +124,14 @@ export function want(run: Run, table: PipelineTable, wanted: Wanted): void {
   if (table.state === 'removed') table.state = transition(table.state, 'read-again')
   if (wanted.reasons.length === 0) return
   const message = `${table.id} is read from the start: ${changes}`
-  run.environment.logger.info(message)
   run.note({ severity: 'warning', code: 'CONFIG', message, path: table.id })
 }
 
 /** Both sides' problems at once; warnings go to the report. */
 export async function checkBoth(run: Run, signal: AbortSignal): Promise<void> {
-  const problems = await findProblems(run, run.live, signal)
+  await wantAnew(run, signal)
+  const strays = run.options.mode.kind === 'copy' || run.checkpointer.position !== null ? [] : await run.source.strays?.(signal)
+  const problems = [...(await findProblems(run, run.live, signal)), ...(strays ?? [])]
   for (const problem of problems) run.note(problem)
   throwProblems(problems.filter((problem) => problem.severity === 'error'))
 }
@@ -152,7 +154,51 @@ async function findProblems(run: Run, tables: readonly PipelineTable[], signal: 
     ...(await run.sink.check(sinkTables, signal)),
     ...selfCopies(sinkTables, beside),
     ...keylessProblems(run, tables),
+    ...(await misfitProblems(run.sink, run.options.ifExists, (await freshTables(run, tables)).map(asked).map(sinkTable), signal)),
   ]
+}
+
+/** Tables whose targets this run makes: what stands there is somebody else's, or not to stay. */
+async function freshTables(run: Run, tables: readonly PipelineTable[]): Promise<PipelineTable[]> {
+  const known = new Set<TableId>((await run.state.tables()).map((record) => record.id))
+  return tables.filter((table) => {
+    const wanted = run.wanted.get(table.id)
+    return !known.has(table.id) || wanted?.moved === true || wanted?.anew === true
+  })
+}
+
+/**
+ * With `replace`, what an earlier run made goes as well where it does not hold its rows any more: an option of the sink that
+ * changes a column's type asks for just that.
+ */
+async function wantAnew(run: Run, signal: AbortSignal): Promise<void> {
+  if (run.options.ifExists !== 'replace' || run.sink.misfits === undefined) return
+  const fresh = await freshTables(run, run.live)
+  for (const table of run.live.filter((each) => !each.gone && !fresh.includes(each))) {
+    const misfits = (await run.sink.misfits(sinkTable(table), signal)).filter(({ bends }) => bends === undefined)
+    if (misfits.length === 0) continue
+    const { source, target, terms } = table
+    const wanted = run.wanted.get(table.id) ?? { source, target, terms, reasons: [], moved: false }
+    const reasons = misfits.map((misfit) => `column ${misfit.column} of its target is ${misfit.found} and is to be ${misfit.wanted}`)
+    want(run, table, { ...wanted, terms: { ...wanted.terms, strangers: 'none' }, reasons: [...wanted.reasons, ...reasons], anew: true })
+  }
+}
+
+/** Targets to which rows would be added that their columns do not take, or would change in silence. */
+export async function misfitProblems(sink: Sink, ifExists: IfExists, fresh: readonly SinkTable[], signal: AbortSignal): Promise<Problem[]> {
+  if (ifExists === 'replace' || sink.misfits === undefined) return []
+  const problems: Problem[] = []
+  for (const table of fresh) {
+    for (const { column, found, wanted, bends } of await sink.misfits(table, signal))
+      problems.push({
+        severity: bends === undefined ? 'error' : 'warning',
+        code: 'CONFIG',
+        message: `column ${column} of the target table ${targetLabel(table.target)} is ${found}, which does not hold every ${wanted} of ${table.id}.${column} as it is${bends === undefined ? '' : `: ${bends}`}`,
+        hint: `change the column to ${wanted} in the target, or --if-exists replace makes the table anew, --map ${table.id}=… names another, --exclude ${table.id}.${column} leaves it out`,
+        path: table.id,
+      })
+  }
+  return problems
 }
 
 function keylessProblems(run: Run, tables: readonly PipelineTable[]): Problem[] {
@@ -179,22 +225,38 @@ export function targetsInTheWay(ifExists: IfExists, filled: readonly SinkTable[]
   }))
 }
 
-/** Makes target tables, or shows the sink those that it has. What is there of someone else is dealt with as asked. */
-export async function prepareTargets(run: Run, signal: AbortSignal): Promise<void> {
-  const known = new Set<TableId>((await run.state.tables()).map((record) => record.id))
-  const isFresh = (table: PipelineTable): boolean => !known.has(table.id) || run.wanted.get(table.id)?.moved === true
-  const fresh = run.live.filter(isFresh)
-  // All are looked at before the first is touched.
-  const found = new Map<TableId, Found>()
-  for (const table of fresh) found.set(table.id, await run.sink.inspect(targetNow(run, table), signal))
-  const filled = fresh.filter((table) => found.get(table.id) === 'filled').map((table) => targetNow(run, table))
-  throwProblems(targetsInTheWay(run.options.ifExists, filled))
-  for (const table of run.tables.values()) if (table.state === 'removed') await run.saveTable(table)
-  for (const table of run.live.filter((each) => !isFresh(each))) await showTarget(run, table, signal)
-  for (const table of fresh) await makeTarget(run, table, found.get(table.id) ?? 'absent', signal)
+/** What stands where the tables go. */
+interface Sight {
+  /** At the places of tables whose targets are still to be made. */
+  readonly fresh: ReadonlyMap<PipelineTable, Found>
+  readonly losses: readonly Loss[]
 }
 
 type Found = Awaited<ReturnType<Sink['inspect']>>
+
+/**
+ * Looks at all targets before the first is touched, and refuses what must not be. Changes nothing: at a start it comes before
+ * the take-over as well, so that a start that is refused fences nobody off.
+ */
+export async function lookAtTargets(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<Sight> {
+  const live = tables.filter((table) => table.state !== 'removed')
+  const fresh = new Map<PipelineTable, Found>()
+  for (const table of await freshTables(run, live)) fresh.set(table, await run.sink.inspect(targetNow(run, table), signal))
+  const filled = [...fresh].filter(([, found]) => found === 'filled').map(([table]) => targetNow(run, table))
+  const kept = live.filter((table) => !fresh.has(table))
+  const losses = await findLosses(run, kept, signal)
+  throwProblems([...targetsInTheWay(run.options.ifExists, filled), ...lossProblems(run, losses)])
+  return { fresh, losses }
+}
+
+/** Makes target tables, or shows the sink those that it has. What is there of someone else is dealt with as asked. */
+export async function prepareTargets(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<void> {
+  const { fresh, losses } = await lookAtTargets(run, tables, signal)
+  for (const table of tables) if (table.state === 'removed') await run.saveTable(table)
+  await readLostAgain(run, losses)
+  for (const table of tables) if (table.state !== 'removed' && !fresh.has(table)) await showTarget(run, table, signal)
+  for (const [table, found] of fresh) await makeTarget(run, table, found, signal)
+}
 
 function targetNow(run: Run, table: PipelineTable): SinkTable {
   return sinkTable({ ...table, ...run.wanted.get(table.id) })

@@ -57,6 +57,7 @@ export class Run {
   readonly suspects = new Suspects()
   readonly checkpointer: Checkpointer
   readonly #problems = new Map<string, ReportProblem>()
+  readonly #saved = new Set<TableId>()
   readonly #startedAt: number
   #override: PipelineStateName | null = 'starting'
   #lag: Lag = { seconds: null, bytes: null, rows: null }
@@ -129,6 +130,7 @@ export class Run {
   }
 
   async saveTable(table: PipelineTable): Promise<void> {
+    this.#saved.add(table.id)
     await this.state.saveTable(recordOf(table, JSON.stringify(this.tally.of(table.id))))
   }
 
@@ -145,7 +147,8 @@ export class Run {
     const time = this.environment.clock()
     if (!now && time - this.#reportAt < REPORT_MILLIS) return
     this.#reportAt = time
-    for (const table of this.live) await this.saveTable(table)
+    // A table whose target was never made is not known: what stands there would count as ours at the next start.
+    for (const table of this.live) if (table.ours || this.#saved.has(table.id)) await this.saveTable(table)
     await this.state.saveReport(JSON.stringify(this.report()))
     await this.state.heartbeat()
   }

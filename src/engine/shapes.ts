@@ -1,6 +1,7 @@
 import type { Position } from '../model/position.ts'
 import type { TableSchema } from '../model/schema.ts'
 import type { Run } from './run.ts'
+import type { PipelineTable } from './tables.ts'
 
 const KEY = 'engine.shapes'
 
@@ -18,6 +19,12 @@ interface Remembered {
 export async function rememberShapes(run: Run, position: Position): Promise<void> {
   if (run.shapes.size === 0) return
   await run.state.memory.set(KEY, JSON.stringify({ position, shapes: [...run.shapes.values()] } satisfies Remembered))
+}
+
+/** The shape that a table has if the sink committed it before a crash; null: none, or the saved one is newer. */
+export async function rememberedShape(run: Run, { id, state }: PipelineTable): Promise<TableSchema | null> {
+  const text = state === 'streaming' ? await run.state.memory.get(KEY) : null
+  return text === null ? null : ((JSON.parse(text) as Remembered).shapes.find((schema) => schema.id === id) ?? null)
 }
 
 /** After the sink has said what it holds: shapes that it committed count, those that it did not are forgotten. */

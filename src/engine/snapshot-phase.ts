@@ -1,5 +1,5 @@
 import type { SnapshotFormat, SnapshotFrame } from '../model/batch.ts'
-import type { TableId, TableSchema } from '../model/schema.ts'
+import { isKeptUnique, keyNames, type TableId, type TableSchema } from '../model/schema.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import type { Loader } from '../sdk/sink.ts'
 import type { Chunk, Snapshot } from '../sdk/source.ts'
@@ -108,6 +108,7 @@ async function planTable(run: Run, table: PipelineTable, snapshot: Snapshot, mod
   const complete = ledger.length > 0 && ledger.every((record) => record.done)
   const { schema } = table.source
   const mixed = keepsStrangers(run, table) && ledger.some((record) => record.view !== null && !record.done)
+  await refuseKeyTwice(run, table, holdsRows(table, ledger), snapshot, signal)
   const resume = mode === 'again' && table.state === 'copying' && (table.rule === 'chunk' || complete) && ledger.length > 0 && !mixed
   if (resume) return resumeTable(run, table, ledger)
   const keyed = schema.key.length > 0
@@ -125,6 +126,18 @@ async function planTable(run: Run, table: PipelineTable, snapshot: Snapshot, mod
   table.state = transition(table.state, 'copy')
   await run.saveTable(table)
   return plan.chunks.map((chunk) => ({ table, chunk, replace: false, merge }))
+}
+
+/** Merged by a key that two rows have, the later would take the place of the earlier; other loads find that out by themselves. */
+async function refuseKeyTwice(run: Run, table: PipelineTable, holds: boolean, snapshot: Snapshot, signal: AbortSignal): Promise<void> {
+  const { schema } = table.source
+  const merges = holds && (keepsStrangers(run, table) || run.options.deletes === 'soft')
+  if (!merges || schema.key.length === 0 || isKeptUnique(schema)) return
+  if ((await snapshot.hasKeyTwice?.(table.source, signal)) !== true) return
+  throw new TailraceError('NOT_ACCOUNTED', `the rows of ${table.id} are not unique by ${keyNames(schema).join(', ')}`, {
+    hint: `name a unique key with --key ${table.id}=…`,
+    path: table.id,
+  })
 }
 
 /** Rows of ours, or of somebody else that may go; rows of somebody else that stay are none of our business until we have added to them. */

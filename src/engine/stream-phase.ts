@@ -1,7 +1,7 @@
 import type { StreamBatch } from '../model/batch.ts'
 import type { TableSchema } from '../model/schema.ts'
 import { TailraceError } from '../sdk/errors.ts'
-import { takeControl, type Interruption } from './control.ts'
+import { lookForControl, type Interruption } from './control.ts'
 import { loadFences, passFences, seal, viewsOf } from './fences.ts'
 import { isRowError, partsOf, writeWithoutPoison } from './isolate.ts'
 import { retrying } from './retry.ts'
@@ -51,7 +51,7 @@ async function follow(run: Run, until: Until, signal: AbortSignal, onProgress: (
       hint: `tailrace reset ${run.identity.name} starts over`,
     })
   // What was asked while nobody ran comes first: a quiet source may give no batch to look after.
-  const asked = await takeControl(run, true)
+  const asked = await lookForControl(run, true)
   if (asked !== null) return asked
   await passFences(run, from, signal)
   await until.look(signal)
@@ -76,7 +76,7 @@ async function follow(run: Run, until: Until, signal: AbortSignal, onProgress: (
       if (until.isReached || wanted !== batch) return { kind: 'done' }
       if (wanted.position === null) continue
       if (run.environment.drain.aborted) break
-      const interruption = await takeControl(run)
+      const interruption = await lookForControl(run)
       if (interruption !== null) return interruption
     }
     if (signal.aborted) throw new TailraceError('ABORTED', 'the run was given up')

@@ -2,6 +2,7 @@ import { EMPTY_SLICES, type Barrier, type Slice, type StreamBatch } from '../mod
 import type { TableId, TableSchema } from '../model/schema.ts'
 import { carryOf, sequencesOf } from '../model/row-view.ts'
 import { TailraceError } from '../sdk/errors.ts'
+import { keepsStrangers, mixedRows } from './again.ts'
 import { countOps } from './counters.ts'
 import { fenceAndFill } from './holes.ts'
 import { projectSlice } from './project.ts'
@@ -140,6 +141,10 @@ function prepareTruncate(run: Run, batch: StreamBatch, barrier: Extract<Barrier,
     // Some chunks were read after it, some before: what it emptied cannot be told apart row by row.
     throw new ReadAgain(schema, 'it was truncated between the views that its parts were read in')
   })
-  for (const schema of tables) run.tally.await(schema.id, { truncates: 1 })
+  for (const { id } of tables) {
+    const table = run.tables.get(id)
+    if (table !== undefined && keepsStrangers(run, table)) throw mixedRows(run, table, 'was truncated in the source')
+    run.tally.await(id, { truncates: 1 })
+  }
   return tables.length === 0 ? null : { ...batch, barrier: { ...barrier, tables } }
 }

@@ -2,6 +2,7 @@ import { parseTableName } from '../model/schema.ts'
 import { didYouMean } from '../sdk/config/nearest.ts'
 import { usage } from '../sdk/config/problems.ts'
 import { splitOutsideQuotes } from '../sdk/config/values.ts'
+import { LEAVE_OUT } from '../sdk/selection.ts'
 import type { IfExists } from '../sdk/sink.ts'
 import type { Selection } from '../sdk/source.ts'
 import type { Transform } from '../sdk/transform.ts'
@@ -17,6 +18,7 @@ export interface PipelineSettings {
   /** Copy, follow up to there, then end. */
   readonly until?: 'caught-up' | { readonly position: string } | Date
   readonly snapshot?: 'initial' | 'never'
+  /** Names or patterns with `*`; `!name` leaves one out. Default: all. */
   readonly tables?: readonly string[]
   /** Source table → target table. */
   readonly map?: Readonly<Record<string, string>>
@@ -129,7 +131,8 @@ function modeOf(settings: PipelineSettings): Mode {
 
 function selectionOf(settings: PipelineSettings): Selection {
   const { tables = [], columns = {}, exclude = [], where = {}, key = {} } = settings
-  for (const name of [...tables, ...Object.keys(columns), ...Object.keys(where), ...Object.keys(key)]) checkTableName(name)
+  for (const pattern of tables) checkTableName(pattern.startsWith(LEAVE_OUT) ? pattern.slice(LEAVE_OUT.length) : pattern)
+  for (const name of [...Object.keys(columns), ...Object.keys(where), ...Object.keys(key)]) checkTableName(name)
   for (const [table, names] of [...Object.entries(columns), ...Object.entries(key)]) {
     if (names.length === 0 || names.some((name) => name === '')) throw usage(`no columns are named for the table ${table}`)
   }

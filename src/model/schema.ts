@@ -134,3 +134,14 @@ export function columnAt(schema: TableSchema, index: number): Column {
 export function isWritable(column: Column): boolean {
   return column.generated === 'no'
 }
+
+/** Whether the source itself keeps rows apart by the key. A key that the user named (`--key`) is only believed to. */
+export function isKeptUnique(schema: TableSchema): boolean {
+  const names = keyNames(schema)
+  return schema.indexes.some(
+    ({ unique, columns }) =>
+      unique &&
+      columns !== null &&
+      columns.every((name) => names.includes(name) && schema.columns.some((column) => column.name === name && !column.nullable)),
+  )
+}

@@ -42,7 +42,7 @@ export const ERRORS = {
   HISTORY_LOST: kind(
     'operator',
     1,
-    'The change log no longer holds what follows the saved position, or belongs to another server or timeline. Nothing is made anew silently: `tailrace reset` starts over, `tailrace resnapshot` reads tables again.',
+    'The change log no longer holds what follows the saved position, or belongs to another server or timeline. Nothing is made anew silently: `tailrace reset <pipeline>` starts over, `tailrace resnapshot <pipeline>` reads tables again.',
   ),
   TARGET_NOT_EMPTY: kind(
     'operator',

@@ -1,10 +1,14 @@
-import { columnAt, keyNames, parseTableName, type Column, type TableSchema } from '../model/schema.ts'
+import { columnAt, keyNames, parseTableName, type Column, type TableId, type TableSchema } from '../model/schema.ts'
 import { TailraceError } from './errors.ts'
 import { nearest } from './config/nearest.ts'
+import { quoteForShell } from './shell.ts'
 import type { Selection, SourceTable } from './source.ts'
 
 /** Every table that a person made, whole. */
 export const EVERYTHING: Selection = { tables: [], columns: new Map(), exclude: [], where: new Map(), keys: new Map() }
+
+/** Before a pattern: the tables that it means are not taken. A name that begins so stands in double quotes. */
+export const LEAVE_OUT = '!'
 
 /** What a selection says of one table, as it was typed. */
 export interface TableTerms {
@@ -38,14 +42,22 @@ export function selectTables(all: readonly TableSchema[], selection: Selection):
   return chosen.map(({ schema, names }) => takeTable(schema, termsOf(names, selection)))
 }
 
-/** The tables that the patterns name, besides those that are taken anyway. */
+/** The tables that the patterns name, without those that `!pattern` leaves out, besides those that are taken anyway. */
 export function chooseTables<T extends NamedTable>(all: readonly T[], selection: Selection, anyway: readonly T[] = []): readonly T[] {
-  const chosen = new Set<T>(selection.tables.length === 0 ? all : anyway)
-  for (const pattern of selection.tables) for (const table of named(pattern, all)) chosen.add(table)
+  const wishes = selection.tables.filter((pattern) => !pattern.startsWith(LEAVE_OUT))
+  const refusals = selection.tables.filter((pattern) => pattern.startsWith(LEAVE_OUT))
+  const chosen = new Set<T>(wishes.length === 0 ? all : wishes.flatMap((pattern) => named(pattern, all)))
+  for (const pattern of refusals) for (const table of leftOut(pattern.slice(LEAVE_OUT.length), all)) chosen.delete(table)
+  for (const table of anyway) chosen.add(table)
   const wanted = all.filter((table) => chosen.has(table))
   for (const entries of [selection.columns, selection.where, selection.keys])
     for (const pattern of (entries as ReadonlyMap<string, unknown>).keys()) named(pattern, wanted)
   return wanted
+}
+
+/** A misspelt name would let a table in that was to stay out; a pattern may be for tables that come and go. */
+function leftOut<T extends NamedTable>(pattern: string, all: readonly T[]): readonly T[] {
+  return pattern.includes('*') ? all.filter(({ names }) => names.some(tablePattern(pattern))) : named(pattern, all)
 }
 
 /** The tables that the pattern means: at least one. */
@@ -83,6 +95,11 @@ export function onTerms(schema: TableSchema, terms: TableTerms): SourceTable {
     ...(terms.key === null ? {} : { keyFixed: true }),
     excluded: terms.excluded,
   }
+}
+
+/** What leaves a column out, to be typed in a shell. */
+export function excludeOption(table: TableId, column: string): string {
+  return `--exclude ${quoteForShell(`${table}.${column}`)}`
 }
 
 /** A pattern `name`, `schema.name`, with `*` for any run of characters, as a test on tables. */

@@ -72,6 +72,10 @@ export interface Sink extends AsyncDisposable {
   check(tables: readonly SinkTable[], signal: AbortSignal): Promise<readonly Problem[]>
   /** What is at the target's place now, and whether this pipeline's bookkeeping says that it is ours. */
   inspect(table: SinkTable, signal: AbortSignal): Promise<'absent' | 'empty' | 'filled'>
+  /** Columns that stand at the target's place already and do not hold every value of the source's as it is. */
+  misfits?(table: SinkTable, signal: AbortSignal): Promise<readonly Misfit[]>
+  /** Columns of the table that its target does not have, although they would be written; null: there is no such table. */
+  missingColumns?(table: SinkTable, signal: AbortSignal): Promise<readonly string[] | null>
   /** What `applySchema` would run, for `plan`. */
   describeSchema?(table: SinkTable): readonly string[]
   /** Columns whose values the target does not keep in a type of the same kind, and what becomes of them, for `plan`. */
@@ -103,6 +107,16 @@ export interface Sink extends AsyncDisposable {
   count?(table: SinkTable, signal: AbortSignal): Promise<bigint>
   /** Drops this pipeline's bookkeeping (not the copied tables); names it. */
   remove?(signal: AbortSignal): Promise<readonly string[]>
+}
+
+/** A column of a target table whose type is another than the one that its values would be given. */
+export interface Misfit {
+  readonly column: string
+  /** The types in the target's own words. */
+  readonly found: string
+  readonly wanted: string
+  /** What becomes of the few values that it changes (`-0.0 becomes 0.0`): worth a warning, no reason not to write to it. */
+  readonly bends?: string
 }
 
 export interface SinkCapabilities {

@@ -5,7 +5,7 @@ import type { Problem } from './errors.ts'
 
 /** Which tables, columns and rows a pipeline wants; already validated by the engine for form, not for existence. */
 export interface Selection {
-  /** Patterns `name`, `schema.name`, with `*`; empty: every table that a person made. */
+  /** Patterns `name`, `schema.name`, with `*`; `!pattern` leaves tables out. None but such: every table that a person made. */
   readonly tables: readonly string[]
   /** Columns to take per table pattern; a table without an entry gives all. */
   readonly columns: ReadonlyMap<string, readonly string[]>
@@ -75,6 +75,11 @@ export interface Snapshot extends AsyncDisposable {
   plan(table: SourceTable, signal: AbortSignal): Promise<ChunkPlan>
   /** Reads a chunk. May be called from several workers at once; each call uses a connection of its own on the same view. */
   read(table: SourceTable, chunk: Chunk, format: SnapshotFormat, signal: AbortSignal): AsyncIterable<SnapshotFrame>
+  /**
+   * Whether two rows of the table have one key: asked before rows are merged by a key that the source does not keep unique,
+   * where the later row would take the place of the earlier one.
+   */
+  hasKeyTwice?(table: SourceTable, signal: AbortSignal): Promise<boolean>
   /** The tables as this snapshot sees them, columns taken under lock; sequences' values included. */
   tables(): readonly SourceTable[]
 }
@@ -168,8 +173,12 @@ export interface Source extends AsyncDisposable {
   /** The source may forget everything before. Cumulative, advisory. */
   confirm?(position: Position, signal: AbortSignal): Promise<void>
   retention?(signal: AbortSignal): Promise<Retention | null>
+  /** What following would make upstream, for `plan`: names end in `…` where a part is drawn when they are made. */
+  plannedUpstream?(): readonly { readonly what: string; readonly drop: string }[]
   /** Names of what this pipeline keeps upstream and the command that drops each. */
   upstream?(): readonly { readonly what: string; readonly drop: string }[]
+  /** What a pipeline of this name seems to have left upstream, of which its state does not know: warnings with what drops it. */
+  strays?(signal: AbortSignal): Promise<readonly Problem[]>
   /** What protects the source from us, in sentences for `plan` (Invariant 9). */
   limits?(): readonly string[]
   /** Drops what this pipeline made upstream, nothing else; names it. */

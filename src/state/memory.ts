@@ -17,6 +17,7 @@ import type {
   ControlRequest,
   DeadLetter,
   DesiredState,
+  PendingRequest,
   Holder,
   PipelineIdentity,
   PipelineRecord,
@@ -55,7 +56,7 @@ interface Entry {
   readonly chunks: Map<TableId, Map<number, ChunkRecord>>
   views: ViewRecord[]
   readonly deadLetters: Map<string, DeadLetter>
-  requests: ControlRequest[]
+  requests: PendingRequest[]
 }
 
 class MemoryStore implements StateStore {
@@ -108,7 +109,7 @@ class MemoryStore implements StateStore {
     if (entry === undefined) throw unknownPipeline(name)
     if (request.kind === 'pause') entry.desired = 'paused'
     else if (request.kind === 'resume') entry.desired = 'running'
-    else entry.requests.push(request)
+    else entry.requests.push({ id: ++entry.lastId, request })
   }
 
   async remove(name: string): Promise<void> {
@@ -212,11 +213,13 @@ class MemoryPipeline implements PipelineState {
     return (await this.record()).desired
   }
 
-  async takeRequests(): Promise<readonly ControlRequest[]> {
+  async requests(): Promise<readonly PendingRequest[]> {
+    return [...this.#own().requests]
+  }
+
+  async forgetRequest(id: number): Promise<void> {
     const entry = this.#own()
-    const taken = entry.requests
-    entry.requests = []
-    return taken
+    entry.requests = entry.requests.filter((pending) => pending.id !== id)
   }
 
   async reset(): Promise<void> {

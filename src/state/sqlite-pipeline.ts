@@ -10,6 +10,7 @@ import type {
   ControlRequest,
   DeadLetter,
   DesiredState,
+  PendingRequest,
   PipelineRecord,
   PipelineState,
   TableRecord,
@@ -112,14 +113,15 @@ export class SqlitePipeline implements PipelineState {
     return (await this.record()).desired
   }
 
-  async takeRequests(): Promise<readonly ControlRequest[]> {
-    // A runner asks often and mostly finds nothing: look first, so that the common case writes nothing.
-    if (this.#file.get('SELECT 1 FROM requests WHERE pipeline = ? LIMIT 1', this.name) === undefined) return []
-    return this.#fenced(() => {
-      const rows = this.#file.all('SELECT request FROM requests WHERE pipeline = ? ORDER BY id', this.name)
-      this.#file.run('DELETE FROM requests WHERE pipeline = ?', this.name)
-      return rows.map((cells) => JSON.parse(String(cells['request'])) as ControlRequest)
-    })
+  async requests(): Promise<readonly PendingRequest[]> {
+    // A runner asks often and mostly finds nothing: the common case writes nothing.
+    const rows = this.#file.all('SELECT id, request FROM requests WHERE pipeline = ? ORDER BY id', this.name)
+    if (rows.length > 0) this.#fenced(() => {})
+    return rows.map((cells) => ({ id: Number(cells['id']), request: JSON.parse(String(cells['request'])) as ControlRequest }))
+  }
+
+  async forgetRequest(id: number): Promise<void> {
+    this.#fenced(() => this.#file.run('DELETE FROM requests WHERE pipeline = ? AND id = ?', this.name, id))
   }
 
   async reset(): Promise<void> {

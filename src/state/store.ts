@@ -124,6 +124,11 @@ export type ControlRequest =
   | { readonly kind: 'add-tables'; readonly tables: readonly string[] }
   | { readonly kind: 'remove-tables'; readonly tables: readonly TableId[] }
 
+export interface PendingRequest {
+  readonly id: number
+  readonly request: ControlRequest
+}
+
 /** The leased handle. Every write rejects with FENCED once a newer lease exists. Dispose gives the lease back. */
 export interface PipelineState extends AsyncDisposable {
   readonly name: string
@@ -146,8 +151,10 @@ export interface PipelineState extends AsyncDisposable {
   /** Stores letters that are not there yet; gives how many were new. */
   saveDeadLetters(letters: readonly Omit<DeadLetter, 'id'>[]): Promise<number>
   desired(): Promise<DesiredState>
-  /** Requests other than pause and resume, oldest first; each is taken once. */
-  takeRequests(): Promise<readonly ControlRequest[]>
+  /** Requests other than pause and resume, oldest first; each stays until it is forgotten. */
+  requests(): Promise<readonly PendingRequest[]>
+  /** A request whose effect is saved, or which was refused for good. One that is gone already is no error. */
+  forgetRequest(id: number): Promise<void>
   /** Forgets tables, chunks, views, position, memory: `reset`. The lease stays. */
   reset(): Promise<void>
 }

@@ -257,6 +257,17 @@ export const schemaCases: readonly SinkCase[] = [
     },
   },
   {
+    title: 'missingColumns tells a table that is gone from one that lacks columns',
+    async run(bench) {
+      const { sink, signal } = bench
+      if (sink.missingColumns === undefined) return
+      assert.equal(await sink.missingColumns(bench.table(base), signal), null)
+      await bench.start(base)
+      assert.deepEqual(await sink.missingColumns(bench.table(base), signal), [])
+      assert.deepEqual(await sink.missingColumns(bench.table(added), signal), ['c'])
+    },
+  },
+  {
     title: 'inspect tells absent, empty and filled apart; count counts',
     async run(bench) {
       const table = bench.table(base)

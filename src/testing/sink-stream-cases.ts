@@ -184,6 +184,30 @@ export const streamCases: readonly SinkCase[] = [
     },
   },
   {
+    title: 'by key, a delete of a row that is not there is nothing, and the others of its batch are made',
+    async run(bench) {
+      await bench.start(people)
+      await bench.commit(insert(people, ['1', 'a', 'x']), insert(people, ['2', 'b', 'y']))
+      await bench.commit(remove(people, ['9', 'c', null]), remove(people, ['1', 'a', 'x']), insert(people, ['3', 'd', null]))
+      await bench.commit(remove(people, ['1', 'a', 'x']))
+      await bench.expect(people, [person('2', 'b', 'y'), person('3', 'd')])
+    },
+  },
+  {
+    title: 'without a key, a delete of a row that is not there is refused: its values differ from the source',
+    unfit: onlyTransactional,
+    async run(bench) {
+      await bench.start(keyless)
+      await bench.commit(insert(keyless, ['1', null]), insert(keyless, ['2', 'x']))
+      await assert.rejects(bench.commit(remove(keyless, ['1', null]), remove(keyless, ['2', 'y'])))
+      await bench.checkpoints.recover(bench.signal)
+      await bench.expect(keyless, [
+        { a: '1', b: null },
+        { a: '2', b: 'x' },
+      ])
+    },
+  },
+  {
     title: 'an update of a row that is not there, with unchanged columns, is refused and writes nothing (TRAPS 34)',
     unfit: onlyTransactional,
     async run(bench) {

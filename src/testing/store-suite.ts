@@ -257,8 +257,11 @@ function fenceTests(makeStore: MakeStore): void {
     machine.living.delete(10)
     await using two = await store.open(identity(), second)
     await store.request('p', { kind: 'resnapshot', tables: [orders] })
-    await assert.rejects(one.takeRequests(), fails('FENCED'))
-    assert.equal((await two.takeRequests()).length, 1)
+    const [pending] = await two.requests()
+    assert.ok(pending)
+    await assert.rejects(one.requests(), fails('FENCED'))
+    await assert.rejects(one.forgetRequest(pending.id), fails('FENCED'))
+    assert.equal((await two.requests()).length, 1)
   })
 
   test('a pipeline is not removed under its runner; removed and made again it fences the old handle', async () => {
@@ -376,7 +379,7 @@ function ledgerTests(makeStore: MakeStore): void {
 }
 
 function peopleTests(makeStore: MakeStore): void {
-  test('pause and resume are wishes that stay; other requests are taken once, oldest first', async () => {
+  test('pause and resume are wishes that stay; other requests stay until they are forgotten, oldest first', async () => {
     await using store = await makeStore()
     await assert.rejects(store.request('p', { kind: 'pause' }), fails('USAGE', /no pipeline named p/))
     await using state = await store.open(identity(), first)
@@ -385,11 +388,20 @@ function peopleTests(makeStore: MakeStore): void {
     await store.request('p', { kind: 'remove-tables', tables: [lines] })
     assert.equal(await state.desired(), 'paused')
     assert.equal((await store.find('p'))?.desired, 'paused')
-    assert.deepEqual(await state.takeRequests(), [
-      { kind: 'resnapshot', tables: [orders] },
-      { kind: 'remove-tables', tables: [lines] },
-    ])
-    assert.deepEqual(await state.takeRequests(), [])
+    const again = { kind: 'resnapshot', tables: [orders] }
+    const remove = { kind: 'remove-tables', tables: [lines] }
+    const pending = await state.requests()
+    assert.deepEqual(
+      pending.map(({ request }) => request),
+      [again, remove],
+    )
+    for (const _time of [1, 2]) await state.forgetRequest(pending[0]?.id ?? 0)
+    assert.deepEqual(
+      (await state.requests()).map(({ request }) => request),
+      [remove],
+    )
+    await state.forgetRequest(pending[1]?.id ?? 0)
+    assert.deepEqual(await state.requests(), [])
     await store.request('p', { kind: 'resume' })
     assert.equal(await state.desired(), 'running')
   })

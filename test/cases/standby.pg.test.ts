@@ -6,6 +6,10 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
+import { connectors } from '../../src/connectors/index.ts'
+import { resolveEndpoint } from '../../src/sdk/config/endpoint.ts'
+import { References } from '../../src/sdk/config/references.ts'
+import { testContext } from '../../src/testing/test-context.ts'
 import { startPostgres, type PostgresServer } from '../../src/testing/postgres-server.ts'
 import { assertHistoryLost, setPositions } from '../kit/positions.ts'
 import { logEnd, lsnOf, onePipeline, type OnePipeline } from '../kit/one-pipeline.ts'
@@ -114,6 +118,23 @@ test('a standby can be copied from; to follow it is refused, and it is said why'
   const { code, stderr } = await cli.ended()
   assert.equal(code, 3, stderr)
   assert.match(stderr, /standby/)
+})
+
+test('the end of the log of a standby is what it shows', async () => {
+  await using p = await onePipeline()
+  await using standby = await startStandby(p)
+  const { connector, config } = await resolveEndpoint(
+    { role: 'source', uri: standby.uri(), flags: [], variables: {} },
+    connectors,
+    new References({ variables: {} }),
+  )
+  const signal = AbortSignal.timeout(60_000)
+  await using source = await connector.source!.open(config, testContext())
+  for (const end of [() => source.head!(signal), () => source.endAt!(0, signal)]) {
+    await p.source.query('CREATE TABLE IF NOT EXISTS t (id integer); INSERT INTO t VALUES (1)')
+    const written = await logEnd(p.source)
+    await until('the standby to show it', async () => lsnOf(await end()) >= written)
+  }
 })
 
 /** A new timeline begins in the source's own files: what a failover to an up-to-date standby with its slot leaves. */

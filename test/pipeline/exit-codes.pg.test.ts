@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import { tempFolder, type TempFolder } from '../../src/testing/temp-folder.ts'
 import { runCli } from '../kit/run-cli.ts'
@@ -24,6 +24,8 @@ interface Place extends AsyncDisposable {
   readonly uri: string
   /** The same kind of target where there is none, because what should hold it is not there. */
   readonly missing: string
+  /** A file of something else; null: the target is none. */
+  readonly foreign: string | null
   /** One that may not be written; null: root writes wherever it likes. */
   readonly forbidden: string | null
 }
@@ -38,15 +40,23 @@ const inFile = (name: string): SinkKind => ({
   open: async () => {
     const folder = await tempFolder('tr-exit-')
     mkdirSync(folder.join('sealed'), 0o555)
+    writeFileSync(folder.join('foreign'), 'no database\n'.repeat(1000))
     return {
       folder,
       uri: `${name}:${folder.join('copy')}`,
       missing: `${name}:${folder.join('nowhere', 'copy')}`,
-      forbidden: process.getuid?.() === 0 ? null : `${name}:${folder.join('sealed', 'copy')}`,
+      foreign: `${name}:${folder.join('foreign')}`,
+      forbidden: sealed(folder, name),
       [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
     }
   },
 })
+
+/** Even root makes no file in /proc. */
+function sealed(folder: TempFolder, name: string): string | null {
+  if (process.getuid?.() !== 0) return `${name}:${folder.join('sealed', 'copy')}`
+  return existsSync('/proc/self') ? `${name}:/proc/copy` : null
+}
 
 const SINKS: readonly SinkKind[] = [
   inFile('sqlite'),
@@ -60,6 +70,7 @@ const SINKS: readonly SinkKind[] = [
         folder,
         uri: database.uri,
         missing: bench.server.uri('nowhere'),
+        foreign: null,
         forbidden: bench.server.uri(database.name, { user: 'nobody' }),
         [Symbol.asyncDispose]: async () => {
           await database[Symbol.asyncDispose]()
@@ -88,6 +99,12 @@ const MISTAKES: readonly Mistake[] = [
     problem: 'NOT_ALLOWED',
     args: ({ forbidden }) => (forbidden === null ? null : [forbidden]),
   },
+  {
+    what: 'a file that is no database',
+    code: 2,
+    problem: 'CONFIG',
+    args: ({ foreign }) => (foreign === null ? null : [foreign]),
+  },
   { what: 'an option that the sink does not have', code: 2, problem: 'USAGE', args: ({ uri }) => [uri, '--sink.nonsense', 'x'] },
   { what: 'a parameter that the sink does not have', code: 2, problem: 'USAGE', args: ({ uri }) => [`${uri}?nonsense=x`] },
   { what: 'a table that the source does not have', code: 2, problem: 'USAGE', args: ({ uri }) => [uri, '--tables', 'v'] },
@@ -104,7 +121,7 @@ describe('the same mistake ends with the same exit code, whatever the sink', { c
       test(`CASE 40: ${what} [${sink.name}]`, async (t) => {
         await using place = await sink.open()
         const given = args(place)
-        if (given === null) return t.skip('root may write everywhere')
+        if (given === null) return t.skip('this target has no such place')
         if (filled) await fill(place)
         await using cli = runCli(['sync', source.uri, ...given, '--json'], { folder: place.folder.path })
         const ended = await cli.ended()

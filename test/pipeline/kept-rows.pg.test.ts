@@ -112,6 +112,33 @@ cases('rows that a new reading must not take away', () => {
     },
   )
 
+  for (const deletes of ['hard', 'soft'] as const)
+    pipelineCase(
+      () => bench,
+      `--if-exists append: a TRUNCATE in the source does not take away the rows of others (--deletes ${deletes})`,
+      { setup: KEYED, settings: { ifExists: 'append', deletes }, sinks: SQL },
+      async (world) => {
+        await ownRows(world.target, OWN)
+        const running = await world.follow()
+        await world.source.run("INSERT INTO t VALUES (7, 'streamed')")
+        await running.caughtUp()
+        const held = await rowsOf(world)
+        assert.equal(held.length, 8)
+        await world.source.run("BEGIN; INSERT INTO t VALUES (8, 'with it'); TRUNCATE t; INSERT INTO t VALUES (9, 'after'); COMMIT")
+        await running.reaches(() => running.ended, 'its end')
+        const { ok, problems } = await running.done
+        assert.equal(ok, false)
+        const [problem] = problems.filter(({ severity }) => severity === 'error')
+        assert.deepEqual([problem?.code, problem?.path], ['TARGET_NOT_EMPTY', 'public.t'])
+        assert.match(problem?.message ?? '', /public\.t was truncated in the source, and its target .* also holds rows of somebody else/)
+        assert.deepEqual(await rowsOf(world), held)
+        const obeyed = await world.follow({ ifExists: 'truncate' })
+        await obeyed.caughtUp()
+        assert.deepEqual((await rowsOf(world)).filter((row) => !row.endsWith('deleted')).length, 1)
+        assert.equal((await obeyed.stop()).ok, true)
+      },
+    )
+
   pipelineCase(
     () => bench,
     '--deletes soft: a table that is read again keeps its deleted rows, and marks those that went meanwhile',

@@ -72,7 +72,7 @@ async function sqliteTarget(): Promise<Target> {
     uri: `sqlite://${path}`,
     computes: false,
     execute: async (sql) => {
-      using db = new DatabaseSync(path)
+      using db = new DatabaseSync(path, { timeout: 10_000 })
       db.exec(sql)
     },
     rows: async (namespace, table) => readSqlite(path, namespace === 'public' ? table : `${namespace}_${table}`),

@@ -130,7 +130,7 @@ cases('CASE 31: what to do about schema changes', () => {
         () => running.latest?.problems.some((problem) => problem.code === 'SCHEMA_CHANGED' && problem.path === 'public.t') === true,
         'the report says that t was dropped',
       )
-      assert.equal((await world.target.rows('public', 't'))?.length, 4)
+      assert.equal((await world.target.rows('public', 't'))?.length, 4, JSON.stringify(running.latest))
       await world.same(['other'])
       assert.equal((await running.stop()).ok, true)
     },

@@ -98,6 +98,41 @@ cases('tables that come, go and are read again', () => {
     },
   )
 
+  for (const request of [
+    { kind: 'resnapshot', tables: ['public.t' as TableId] },
+    { kind: 'add-tables', tables: ['more'] },
+  ] as const) {
+    pipelineCase(
+      () => bench,
+      `CASE 17: ${request.kind} is under way when the runner is given up: the next one does it, once`,
+      {
+        setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x'); CREATE TABLE more (id int PRIMARY KEY); INSERT INTO more VALUES (1)`,
+        settings: { tables: ['t'] },
+        sinks: SOME,
+      },
+      async (world) => {
+        let asked = false
+        const applySchema = async (): Promise<void> => {
+          if (asked) throw new TailraceError('ABORTED', 'the run was given up')
+        }
+        const running = await world.follow({ hooks: { applySchema } })
+        asked = true
+        await running.ask(request)
+        await running.reaches(() => running.ended, 'its end')
+        assert.equal((await running.done).ok, false)
+        await world.source.run("INSERT INTO t VALUES (2, 'y'); INSERT INTO more VALUES (2)")
+        const again = await world.follow()
+        await again.reaches(() => again.probe.loads > 0, 'what was asked')
+        await again.caughtUp()
+        await world.same(request.kind === 'resnapshot' ? ['t'] : ['t', 'more'])
+        assert.equal((await again.stop()).ok, true)
+        const last = await world.follow()
+        assert.equal(last.probe.loads, 0)
+        assert.equal((await last.stop()).ok, true)
+      },
+    )
+  }
+
   pipelineCase(
     () => bench,
     'CASE 29: a table without columns to copy is left out with a warning, by plan and run, and the others are copied',

@@ -97,7 +97,7 @@ export class TableWork {
     const { schema } = this.target
     const what = missing > 0 ? `changes ${missing} rows that are not in the target` : 'changes a row that is in the target more than once'
     return new TailraceError('NOT_ACCOUNTED', `${schema.id}: the change log ${what}`, {
-      hint: `somebody else writes to the target, or the copy was not complete; tailrace verify --repair, or tailrace resnapshot … ${schema.id}`,
+      hint: `somebody else writes to the target, or the copy was not complete; tailrace resnapshot <pipeline> --tables ${schema.id}`,
       path: schema.id,
     })
   }

@@ -2,6 +2,7 @@ import { accessSync, constants, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { formatType } from '../../model/logical-type.ts'
 import type { Problem } from '../../sdk/errors.ts'
+import { excludeOption } from '../../sdk/selection.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import type { SinkTable } from '../../sdk/sink.ts'
 import { identifierProblem } from '../../sdk/sql/identifiers.ts'
@@ -107,14 +108,21 @@ function checkTable({ schema, shape }: CheckParts, table: SinkTable): readonly P
   for (const column of table.schema.columns) {
     const bad = identifierProblem(column.name, duckdbSinkCapabilities.limits.identifierBytes)
     if (bad !== null)
-      problems.push(error('SCHEMA_UNSUPPORTED', `the name of a column of ${table.id} ${bad}`, '--exclude leaves it out', table.id))
+      problems.push(
+        error(
+          'SCHEMA_UNSUPPORTED',
+          `the name of a column of ${table.id} ${bad}`,
+          `${excludeOption(table.id, column.name)} leaves it out`,
+          table.id,
+        ),
+      )
     const twin = names.get(fold(column.name))
     if (twin !== undefined)
       problems.push(
         error(
           'SCHEMA_UNSUPPORTED',
           `${table.id} has columns ${twin} and ${column.name}, which DuckDB does not tell apart`,
-          `--exclude ${table.schema.name}.${column.name}`,
+          excludeOption(table.id, column.name),
           table.id,
         ),
       )
@@ -135,7 +143,7 @@ function checkTable({ schema, shape }: CheckParts, table: SinkTable): readonly P
       error(
         'SCHEMA_UNSUPPORTED',
         `${table.id} has a column ${mark}, the name of the mark of soft deletes`,
-        `--exclude ${table.schema.name}.${mark}, or --deletes hard`,
+        `${excludeOption(table.id, mark)}, or --deletes hard`,
         table.id,
       ),
     )

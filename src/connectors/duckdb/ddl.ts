@@ -3,7 +3,7 @@ import { formatType } from '../../model/logical-type.ts'
 import type { TableSchema } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
-import type { SinkTable } from '../../sdk/sink.ts'
+import type { Misfit, SinkTable } from '../../sdk/sink.ts'
 import { evolutionSteps } from '../../sdk/sql/evolve.ts'
 import { quoteIdentifier, quoteLiteral } from '../../sdk/sql/identifiers.ts'
 import { typeNote, typeNotes } from '../../sdk/sql/type-table.ts'
@@ -12,7 +12,7 @@ import type { Connection } from './connection.ts'
 import { CATALOG } from './database.ts'
 import { kindOf } from './duckdb-errors.ts'
 import { fold, placeLabel, placeOf, placeSql, TargetTable, type ShapeOptions } from './target-table.ts'
-import { columnType, DUCKDB_TYPES, valueOf, type ColumnType } from './type-table.ts'
+import { columnType, DUCKDB_TYPES, holds, valueOf, type ColumnType } from './type-table.ts'
 
 /**
  * The statements that make a table. No column is NOT NULL: the source guards its own constraints, and a column that is
@@ -57,7 +57,7 @@ export async function describeTarget(connection: Connection, table: SinkTable, o
   const target = new TargetTable(table, options)
   for (const column of target.columns) {
     const found = findColumn(existing, column.name)
-    if (found?.type !== column.type.sql) throw misfit(target, column.name, found?.type ?? null, column.type.sql)
+    if (found === undefined || !holds(found.type, column.type.sql)) throw misfit(target, column.name, found?.type ?? null, column.type.sql)
   }
   const live = new Set([...target.columns.map((column) => fold(column.name)), ...(options.softDeletes ? [DELETED_COLUMN] : [])])
   return new TargetTable(
@@ -67,13 +67,30 @@ export async function describeTarget(connection: Connection, table: SinkTable, o
   )
 }
 
+/** Columns of somebody else's table that rows cannot be added to. */
+export async function findMisfits(connection: Connection, table: SinkTable, options: ShapeOptions): Promise<readonly Misfit[]> {
+  const existing = await readExisting(connection, placeOf(table))
+  if (existing?.kind !== 'table') return []
+  return new TargetTable(table, options).columns.flatMap(({ name, type }) => {
+    const found = findColumn(existing, name)
+    return found === undefined || holds(found.type, type.sql) ? [] : [{ column: name, found: found.type, wanted: type.sql }]
+  })
+}
+
+/** Columns that are written and that the table does not have; null: there is none. */
+export async function findMissing(connection: Connection, table: SinkTable, options: ShapeOptions): Promise<readonly string[] | null> {
+  const existing = await readExisting(connection, placeOf(table))
+  if (existing === null) return null
+  return new TargetTable(table, options).columns.flatMap(({ name }) => (findColumn(existing, name) === undefined ? [name] : []))
+}
+
 async function requireExisting(connection: Connection, table: SinkTable): Promise<Existing> {
   const place = placeOf(table)
   const existing = await readExisting(connection, place)
   if (existing?.kind === 'table') return existing
   const what = existing === null ? 'is gone' : 'is a view'
   throw new TailraceError('SCHEMA_CHANGED', `the target table ${placeLabel(place)} ${what}`, {
-    hint: `tailrace resnapshot … ${table.id}, or --if-exists replace`,
+    hint: `tailrace resnapshot <pipeline> --tables ${table.id}, or --if-exists replace`,
     path: table.id,
   })
 }
@@ -118,7 +135,7 @@ export async function evolveTable(connection: Connection, evolution: Evolution):
   } catch (error) {
     if (kindOf(error) !== 'value') throw error
     throw new TailraceError('SCHEMA_CHANGED', `the rows of ${evolution.table.id} do not fit its new type`, {
-      hint: `tailrace resnapshot … ${evolution.table.id}`,
+      hint: `tailrace resnapshot <pipeline> --tables ${evolution.table.id}`,
       path: evolution.table.id,
     })
   }

@@ -1,5 +1,6 @@
 import { formatType } from '../../model/logical-type.ts'
 import { TailraceError } from '../../sdk/errors.ts'
+import { quoteForShell } from '../../sdk/shell.ts'
 import type { Connection } from './connection.ts'
 import { kindOf, translate } from './duckdb-errors.ts'
 import { valueOf } from './type-table.ts'
@@ -24,8 +25,11 @@ export async function explainRefusal(connection: Connection, error: unknown, tar
   const [first] = refused
   if (first === undefined) return translate(error, doing, target.schema.id)
   return new TailraceError('ROW_REJECTED', `${doing}: ${refused.map((each) => each.what).join('; ')}`, {
-    hint: first.hint,
-    path: `${target.schema.id}.${first.column}`,
+    hint: hintFor(
+      target,
+      refused.map((each) => each.column),
+    ),
+    path: `${target.schema.id}.${first.column.name}`,
   })
 }
 
@@ -39,16 +43,22 @@ async function countRefused(connection: Connection, target: TargetTable, rows: T
 }
 
 interface Refusal {
-  readonly column: string
+  readonly column: TargetColumn
   readonly what: string
-  readonly hint: string
 }
 
 function refusal(target: TargetTable, column: TargetColumn, count: number): Refusal {
   const type = target.schema.columns[column.index]?.type
   const values = count === 1 ? '1 value does' : `${count} values do`
-  const what = `${values} not fit column ${column.name} (${type === undefined ? '' : `${formatType(type)} as `}${column.type.sql})`
-  const asText = `--sink.text-columns ${target.schema.name}.${column.name} keeps it as text`
-  const hint = column.type.rule.logical === 'decimal' ? `--sink.numeric text keeps NaN and Infinity of all decimals; ${asText}` : asText
-  return { column: column.name, what, hint: `${hint} (with --if-exists replace)` }
+  return {
+    column,
+    what: `${values} not fit column ${column.name} (${type === undefined ? '' : `${formatType(type)} as `}${column.type.sql})`,
+  }
+}
+
+function hintFor(target: TargetTable, columns: readonly TargetColumn[]): string {
+  const names = columns.map((column) => `${target.schema.id}.${column.name}`).join(',')
+  const asText = `--sink.text-columns ${quoteForShell(names)} keeps ${columns.length === 1 ? 'it' : 'them'} as text`
+  const decimals = columns.some((column) => column.type.rule.logical === 'decimal')
+  return `${decimals ? '--sink.numeric text keeps NaN and Infinity of all decimals; ' : ''}${asText} (with --if-exists replace)`
 }

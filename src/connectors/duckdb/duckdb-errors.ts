@@ -10,7 +10,10 @@ export type DuckDbErrorKind =
   | 'constraint'
   | 'conflict'
   | 'held'
+  | 'full'
   | 'disk'
+  | 'unreadable'
+  | 'damaged'
   | 'broken'
   | 'shape'
   | 'interrupted'
@@ -27,10 +30,22 @@ const KINDS: readonly (readonly [pattern: RegExp, kind: DuckDbErrorKind])[] = [
   [/^Out of Memory Error|failed to pin block|(could not|failed to) allocate/, 'memory'],
   [/^(Conversion|Invalid Input|Out of Range) Error/, 'value'],
   [/^Constraint Error/, 'constraint'],
-  // "Conflict on tuple deletion!", "Failed to commit: …"; also "Current transaction is aborted".
+  // Also at COMMIT: "TransactionContext Error: Failed to commit: Could not write file "x.duckdb.wal": No space left on device",
+  // and as what invalidates the database when a checkpoint meets it.
+  [
+    /^((IO|TransactionContext|FATAL|INTERNAL) Error.*(No space left on device|Disk quota exceeded|File too large)|ENOSPC|EDQUOT|EFBIG)/is,
+    'full',
+  ],
+  // The text names the key: it must not be shown.
+  [/^TransactionContext Error: Failed to commit: .*constraint/s, 'constraint'],
+  [/^TransactionContext Error: Failed to commit: Could not (write|fsync|truncate|open)/, 'disk'],
+  // "Conflict on tuple deletion!", "Failed to commit: write-write conflict on key"; also "Current transaction is aborted".
   [/^TransactionContext Error/, 'conflict'],
   [/^IO Error: Could not set lock/, 'held'],
-  [/^(IO Error.*(No space left|disk|write)|ENOSPC|EDQUOT)/i, 'disk'],
+  // "IO Error: The file "x" exists, but it is not a valid DuckDB database file!"; "Trying to read a database file with version …".
+  [/^(IO|Serialization) Error.*(not a valid DuckDB database file|database file with version number)/i, 'unreadable'],
+  [/^IO Error: Corrupt database file/, 'damaged'],
+  [/^IO Error.*\b(disk|write)\b/i, 'disk'],
   [INVALID, 'broken'],
   [/^(Catalog|Binder|Dependency) Error/, 'shape'],
   [/^INTERRUPT Error/, 'interrupted'],
@@ -73,11 +88,22 @@ export function translate(error: unknown, doing: string, path?: string): Tailrac
       return make('SINK_FAILED', 'another transaction in this process changed the same rows', { cause: plainCause(error) })
     case 'held':
       return heldByProcess(error, doing, at)
+    case 'full':
+      return make('ENVIRONMENT', `DuckDB could not write${fileOf(error)}: no space is left`, {
+        hint: 'the disk is full: make room and start again',
+        cause: plainCause(error),
+      })
+    case 'unreadable':
+      return make('CONFIG', firstLine(error), { hint: 'the file is no DuckDB database of this release: name another one' })
+    case 'damaged':
+      return make('ENVIRONMENT', firstLine(error), {
+        hint: 'the file is damaged: restore it, or remove it and run `tailrace reset <pipeline>`',
+      })
     case 'disk':
       return make('ENVIRONMENT', `DuckDB could not write: ${firstLine(error)}`, { hint: 'free disk space, or move the file' })
     case 'shape':
       return make('SCHEMA_CHANGED', `the target is not as it was left: ${firstLine(error)}`, {
-        hint: 'tailrace resnapshot, or --if-exists replace',
+        hint: `tailrace resnapshot <pipeline> --tables ${path ?? '<table>'} reads the table again`,
       })
     case 'interrupted':
       return make('ABORTED', 'given up on request')
@@ -87,6 +113,12 @@ export function translate(error: unknown, doing: string, path?: string): Tailrac
     default:
       return kind satisfies never
   }
+}
+
+/** `Could not write file "/data/x.duckdb.wal": …`. */
+function fileOf(error: unknown): string {
+  const found = /Could not \w+ file "([^"]+)"/.exec(firstLine(error))
+  return found === null ? '' : ` ${found[1]}`
 }
 
 /** `Conflicting lock is held in /usr/bin/python3.11 (PID 4711)`. */

@@ -5,7 +5,7 @@ import { describe, test } from 'node:test'
 import { Op } from '../../model/batch.ts'
 import { formatType, type LogicalType } from '../../model/logical-type.ts'
 import { textRowsToSlice } from '../../model/slice-builder.ts'
-import type { TailraceError } from '../../sdk/errors.ts'
+import type { RetryClass, TailraceError } from '../../sdk/errors.ts'
 import { LOGICAL_KINDS } from '../../sdk/sql/type-table.ts'
 import { parseConnectorUri } from '../../sdk/uri.ts'
 import { schemaOf, sinkTable, type ColumnSpec } from '../../testing/sink-batches.ts'
@@ -13,6 +13,7 @@ import { isError } from '../../testing/sink-bench.ts'
 import { tempFolder } from '../../testing/temp-folder.ts'
 import { checkWithoutOpening } from './check.ts'
 import { duckdbConfig, duckdbFromUri, duckdbIdentity } from './config.ts'
+import { Conflicts } from './conflicts.ts'
 import { CsvEncoder } from './csv-encoder.ts'
 import { isInvalidating, kindOf, translate } from './duckdb-errors.ts'
 import { MemoryLimit, megabytes } from './memory-limit.ts'
@@ -146,8 +147,24 @@ describe("DuckDB's errors", () => {
     ['Constraint Error: Duplicate key "id: 4711" violates primary key constraint.', 'constraint', 'ROW_REJECTED'],
     ['TransactionContext Error: Conflict on tuple deletion!', 'conflict', 'SINK_FAILED'],
     ['IO Error: Could not set lock on file "/x": Conflicting lock is held in /usr/bin/duckdb (PID 42). See also', 'held', 'HELD'],
-    ['IO Error: Could not write file "/x": No space left on device', 'disk', 'ENVIRONMENT'],
-    ['ENOSPC: no space left on device, write', 'disk', 'ENVIRONMENT'],
+    ['IO Error: Could not write file "/x": No space left on device', 'full', 'ENVIRONMENT'],
+    ['TransactionContext Error: Failed to commit: Could not write file "/x.wal": No space left on device', 'full', 'ENVIRONMENT'],
+    ['FATAL Error: Failed to checkpoint: Could not write file "/x": No space left on device', 'full', 'ENVIRONMENT'],
+    ['ENOSPC: no space left on device, write', 'full', 'ENVIRONMENT'],
+    ["Conversion Error: Could not convert string 'secret: No space left on device' to INT32", 'value', 'ROW_REJECTED'],
+    [
+      'TransactionContext Error: Failed to commit: PRIMARY KEY or UNIQUE constraint violation: duplicate key "4711"',
+      'constraint',
+      'ROW_REJECTED',
+    ],
+    ['IO Error: Could not write file "/x": Input/output error', 'disk', 'ENVIRONMENT'],
+    ['IO Error: Cannot open file "/disks/x": Not a directory', 'other', 'SINK_FAILED'],
+    ['IO Error: The file "/x" exists, but it is not a valid DuckDB database file!', 'unreadable', 'CONFIG'],
+    [
+      'IO Error: Corrupt database file: computed checksum 1 does not match stored checksum 0 in block at location 0',
+      'damaged',
+      'ENVIRONMENT',
+    ],
     ['Catalog Error: Table with name t does not exist!', 'shape', 'SCHEMA_CHANGED'],
     ['INTERRUPT Error: Interrupted!', 'interrupted', 'ABORTED'],
     ['FATAL Error: Failed', 'broken', 'SINK_FAILED'],
@@ -161,7 +178,8 @@ describe("DuckDB's errors", () => {
       assert.equal(ours.code, code, text)
       assert.doesNotMatch(`${ours.message} ${String(ours.cause)}`, /secret|4711/)
     }
-    assert.match(translate(new Error(examples[5]![0]), 'opening').message, /held by process 42 \(\/usr\/bin\/duckdb\)/)
+    const held = examples.find(([, kind]) => kind === 'held')![0]
+    assert.match(translate(new Error(held), 'opening').message, /held by process 42 \(\/usr\/bin\/duckdb\)/)
     assert.ok(
       isInvalidating(
         new Error(
@@ -170,6 +188,18 @@ describe("DuckDB's errors", () => {
       ),
     )
   })
+})
+
+test('a conflict passes, but not when it comes again and again', () => {
+  const conflicts = new Conflicts()
+  const met = (): RetryClass => {
+    const error = translate(new Error('TransactionContext Error: Conflict on tuple deletion!'), 'writing', 't')
+    return conflicts.settle(error).retry
+  }
+  assert.deepEqual([met(), met(), met(), met()], ['retry', 'retry', 'retry', 'retry'])
+  conflicts.passed()
+  assert.deepEqual([met(), met(), met(), met(), met()], ['retry', 'retry', 'retry', 'retry', 'operator'])
+  assert.equal(conflicts.settle(translate(new Error('FATAL Error: Failed'), 'writing', 't')).retry, 'retry')
 })
 
 describe('MemoryLimit', () => {

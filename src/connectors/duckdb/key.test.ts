@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { Index, TableSchema } from '../../model/schema.ts'
+import { isKeptUnique, type Index, type TableSchema } from '../../model/schema.ts'
 import { insert, schemaOf, update } from '../../testing/sink-batches.ts'
 import { isError, SinkBench } from '../../testing/sink-bench.ts'
 import { tempFolder } from '../../testing/temp-folder.ts'
 import { duckdbSinkCapabilities } from './capabilities.ts'
-import { isKeptUnique } from './key.ts'
 import { openTestTarget, type TestTarget } from './test-target.ts'
 
 const t = schemaOf({

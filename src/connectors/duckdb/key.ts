@@ -1,21 +1,10 @@
-import { keyNames, type TableSchema } from '../../model/schema.ts'
+import { keyNames } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import type { Connection } from './connection.ts'
 import type { TargetTable } from './target-table.ts'
 
 /** Keys that DuckDB tells apart at once: their hash table stays within the memory limit of the smallest tables. */
 const KEYS_PER_PASS = 250_000
-
-/** Whether the source itself keeps rows apart by the key. A key that the user named (`--key`) is only believed to. */
-export function isKeptUnique(schema: TableSchema): boolean {
-  const names = keyNames(schema)
-  return schema.indexes.some(
-    ({ unique, columns }) =>
-      unique &&
-      columns !== null &&
-      columns.every((name) => names.includes(name) && schema.columns.some((column) => column.name === name && !column.nullable)),
-  )
-}
 
 /**
  * Without a key index DuckDB takes a key twice without a word, and the first change of it would leave one row of the two.
@@ -32,7 +21,7 @@ export async function requireUnique(connection: Connection, target: TargetTable)
     const twice = await connection.rows(`SELECT 'x' FROM ${sql} ${part} GROUP BY ${columns} HAVING count(*) > 1 LIMIT 1`)
     if (twice.length > 0)
       throw new TailraceError('NOT_ACCOUNTED', `the rows of ${schema.id} are not unique by ${keyNames(schema).join(', ')}`, {
-        hint: `name a unique key with --key, or leave it out; when the rows are mended: tailrace resnapshot … ${schema.id}`,
+        hint: `name a unique key with --key, or leave it out; when the rows are mended: tailrace resnapshot <pipeline> --tables ${schema.id}`,
         path: schema.id,
       })
   }

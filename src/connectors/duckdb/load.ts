@@ -5,6 +5,7 @@ import type { Loader } from '../../sdk/sink.ts'
 import type { Chunk } from '../../sdk/source.ts'
 import { quoteIdentifier, quoteLiteral } from '../../sdk/sql/identifiers.ts'
 import type { Bookkeeping } from './bookkeeping.ts'
+import type { Conflicts } from './conflicts.ts'
 import type { Connection } from './connection.ts'
 import { CsvEncoder } from './csv-encoder.ts'
 import { CsvFile } from './csv-file.ts'
@@ -23,6 +24,7 @@ const FILE_BYTES = 8 << 20
 export interface LoadParts {
   readonly database: Database
   readonly bookkeeping: Bookkeeping
+  readonly conflicts: Conflicts
   readonly epoch: number
   readonly target: TargetTable
   readonly chunk: Chunk
@@ -75,23 +77,28 @@ export class ChunkLoader implements Loader {
     const { data, longest } = this.#csvOf(frame)
     if (data.length === 0) return
     if (this.#file !== null && this.#file.bytes + data.length > FILE_BYTES) await this.#startInsert()
-    this.#file ??= await CsvFile.create(this.#parts.scratch)
-    await this.#file.append(data, longest)
+    try {
+      this.#file ??= await CsvFile.create(this.#parts.scratch)
+      await this.#file.append(data, longest)
+    } catch (error) {
+      throw await this.#settled(error)
+    }
   }
 
   async finish(): Promise<{ rows: number }> {
     await this.#startInsert()
     await this.#insert
     this.#throwIfFailed()
-    const { database, bookkeeping, epoch, target } = this.#parts
+    const { database, bookkeeping, conflicts, epoch } = this.#parts
     // The transaction sees the epoch as it was when it began; a take-over since then in this process is seen here.
     const claimed = database.epochs.get(bookkeeping.name) ?? epoch
     if (claimed !== epoch) throw bookkeeping.fenced(epoch, claimed)
     try {
       await database.inserts.run(() => this.#connection.commit())
     } catch (error) {
-      throw await database.settle(translate(error, `loading ${target.schema.id}`, target.schema.id), error)
+      throw await this.#settled(error)
     }
+    conflicts.passed()
     return { rows: this.#rows }
   }
 
@@ -170,12 +177,17 @@ export class ChunkLoader implements Loader {
     await this.#connection.run(`DELETE FROM ${target.sql} t USING ${from} WHERE ${same}`, signal)
   }
 
-  async #explain(error: unknown, file: CsvFile): Promise<unknown> {
-    const { database, target } = this.#parts
+  async #settled(error: unknown): Promise<TailraceError> {
+    const { conflicts, database, target } = this.#parts
+    return conflicts.settle(await database.settle(translate(error, `loading ${target.schema.id}`, target.schema.id), error))
+  }
+
+  async #explain(error: unknown, file: CsvFile): Promise<TailraceError> {
+    const { conflicts, database, target } = this.#parts
     await this.#connection.rollback()
     const from = `${file.table(target.schema.columns.length)} s`
     const explained = await explainRefusal(this.#connection, error, target, { from, text: (column) => `s.c${column.index}` })
-    return database.settle(explained, error)
+    return conflicts.settle(await database.settle(explained, error))
   }
 }
 

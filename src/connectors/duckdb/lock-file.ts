@@ -1,5 +1,6 @@
-import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
+import { dirname } from 'node:path'
 import { TailraceError } from '../../sdk/errors.ts'
 
 /** Who holds a file; `started` tells a process from a later one with the same number ('' where the system does not say). */
@@ -110,7 +111,8 @@ function held(path: string, lock: string, holder: LockHolder | null): TailraceEr
 
 function cannotLock(lock: string, error: unknown): TailraceError {
   const code = (error as NodeJS.ErrnoException).code ?? ''
-  const missing = code === 'ENOENT'
+  // Of a folder that takes no files, some file systems say that the file is missing.
+  const missing = code === 'ENOENT' && !existsSync(dirname(lock))
   return new TailraceError(missing ? 'USAGE' : 'NOT_ALLOWED', `${lock} cannot be made (${code})`, {
     hint: missing ? 'make its folder' : 'the folder of a DuckDB file must be writable',
     cause: error,

@@ -2,20 +2,21 @@ import { mkdirSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Barrier, StreamBatch } from '../../model/batch.ts'
 import type { Position } from '../../model/position.ts'
-import { keyNames, type TableId, type TableSchema } from '../../model/schema.ts'
+import { isKeptUnique, keyNames, type TableId, type TableSchema } from '../../model/schema.ts'
 import type { ConnectorContext } from '../../sdk/connector.ts'
 import { asTailraceError, TailraceError, type Problem } from '../../sdk/errors.ts'
-import type { Checkpoint, Loader, LoadRequest, Sink, SinkCheckpoints, SinkTable } from '../../sdk/sink.ts'
+import type { Checkpoint, Loader, LoadRequest, Misfit, Sink, SinkCheckpoints, SinkTable } from '../../sdk/sink.ts'
 import { applySlice } from './apply.ts'
 import { Bookkeeping } from './bookkeeping.ts'
 import { readExisting } from './catalog.ts'
 import { checkWithoutOpening } from './check.ts'
 import type { DuckDbConfig } from './config.ts'
+import { Conflicts } from './conflicts.ts'
 import { inTransaction, type Connection } from './connection.ts'
 import { canonicalPath, type Database } from './database.ts'
-import { createStatements, describeTarget, describeTypes, dropWhatStands, evolveTable } from './ddl.ts'
+import { createStatements, describeTarget, describeTypes, dropWhatStands, evolveTable, findMisfits, findMissing } from './ddl.ts'
 import { kindOf, translate } from './duckdb-errors.ts'
-import { isKeptUnique, requireUnique } from './key.ts'
+import { requireUnique } from './key.ts'
 import { ChunkLoader, emptySql } from './load.ts'
 import { Stage } from './stage.ts'
 import { DELETED, placeOf, placeSql, type ShapeOptions, type TargetTable } from './target-table.ts'
@@ -39,6 +40,7 @@ export class DuckDbSink implements Sink {
   readonly #unique = new Set<TableId>()
   /** Tables that rows were deleted from in the stream's transaction. */
   readonly #deletedFrom = new Set<string>()
+  readonly #conflicts = new Conflicts()
   /** Of the database as it is open now: it is another one after it was released or given up. */
   #stage: Stage | null = null
   #epoch: number | null = null
@@ -92,6 +94,14 @@ export class DuckDbSink implements Sink {
       if ((await readExisting(control, placeOf(table))) === null) return 'absent'
       return (await hasRows(control, table)) ? 'filled' : 'empty'
     })
+  }
+
+  async misfits(table: SinkTable): Promise<readonly Misfit[]> {
+    return existsSync(this.#path) ? this.#file.use(({ control }) => findMisfits(control, table, this.#shape)) : []
+  }
+
+  async missingColumns(table: SinkTable): Promise<readonly string[] | null> {
+    return existsSync(this.#path) ? this.#file.use(({ control }) => findMissing(control, table, this.#shape)) : null
   }
 
   /** Committed rows: the stream's open transaction does not count. */
@@ -150,6 +160,7 @@ export class DuckDbSink implements Sink {
       return await ChunkLoader.open({
         database: hold.database,
         bookkeeping: this.#bookkeeping,
+        conflicts: this.#conflicts,
         epoch,
         target,
         chunk,
@@ -179,9 +190,10 @@ export class DuckDbSink implements Sink {
         if (batch.position === null) return
         await this.#bookkeeping.advance(stream, epoch, batch.position)
         await stream.commit()
+        this.#conflicts.passed()
       } catch (error) {
         await stream.rollback()
-        this.#failure = await database.settle(translate(error, 'writing a batch'), error)
+        this.#failure = this.#conflicts.settle(await database.settle(translate(error, 'writing a batch'), error))
         throw this.#failure
       }
       await database.letGoOfVersions()

@@ -125,3 +125,20 @@ export function columnType(type: LogicalType, options: TypeOptions, asText = fal
 export function valueOf(type: ColumnType, text: string): string {
   return (type.rule.from ?? `CAST({value} AS ${type.sql})`).replaceAll('{value}', text)
 }
+
+const SIGNED = ['TINYINT', 'SMALLINT', 'INTEGER', 'BIGINT', 'HUGEINT']
+const UNSIGNED = ['UTINYINT', 'USMALLINT', 'UINTEGER', 'UBIGINT', 'UHUGEINT']
+
+/** Whether a column of one type holds every value of another as it is. DuckDB itself rounds what does not fit, without a word. */
+export function holds(has: string, wanted: string): boolean {
+  if (has === wanted) return true
+  for (const order of [SIGNED, UNSIGNED]) if (order.includes(wanted) && order.indexOf(has) > order.indexOf(wanted)) return true
+  if (UNSIGNED.includes(wanted)) return SIGNED.indexOf(has) > UNSIGNED.indexOf(wanted)
+  const [before, after] = [decimal(wanted), decimal(has)]
+  return before !== null && after !== null && after.scale >= before.scale && after.whole >= before.whole
+}
+
+function decimal(type: string): { whole: number; scale: number } | null {
+  const [, precision, scale] = /^DECIMAL\((\d+),(\d+)\)$/.exec(type) ?? []
+  return precision === undefined ? null : { whole: Number(precision) - Number(scale), scale: Number(scale) }
+}

@@ -61,6 +61,13 @@ export class MemorySink implements Sink {
     return found === undefined ? 'absent' : found.rows.size === 0 ? 'empty' : 'filled'
   }
 
+  async missingColumns(table: SinkTable): Promise<readonly string[] | null> {
+    const found = this.#database.tables.get(targetId(table))
+    if (found === undefined) return null
+    const names = new Set(found.schema.columns.map(({ name }) => name))
+    return table.schema.columns.flatMap(({ name }) => (names.has(name) ? [] : [name]))
+  }
+
   async applySchema(
     table: SinkTable,
     previous: SinkTable | null,
@@ -178,6 +185,11 @@ export class MemorySink implements Sink {
     const old = at === undefined ? undefined : target.rows.get(at)
     if (after === null) {
       if (at !== undefined && old !== undefined) this.#remove(target, at, old)
+      else if (target.schema.key.length === 0)
+        throw new TailraceError(
+          'NOT_ACCOUNTED',
+          `a row to be deleted from ${target.schema.id} is not there, and no key tells which one is meant`,
+        )
       return
     }
     if (old === undefined && Object.keys(after).length < width) {

@@ -124,11 +124,26 @@ describe('check of the SQLite sink', () => {
   it('a column of somebody else that would change values is told', async () => {
     await using folder = await tempFolder()
     const made = new (loadSqlite().DatabaseSync)(folder.join('t.db'))
-    made.exec('CREATE TABLE things (id INTEGER PRIMARY KEY, v NUMERIC); CREATE VIEW seen AS SELECT 1')
+    made.exec(
+      'CREATE TABLE things (id INTEGER PRIMARY KEY, v NUMERIC); CREATE TABLE floats (id INTEGER PRIMARY KEY, f REAL); CREATE VIEW seen AS SELECT 1',
+    )
     made.close()
     const seen = schemaOf({ name: 'seen', columns: [{ name: 'id', type: { kind: 'int64' } }], key: ['id'] })
-    assert.deepEqual(shown(await check(folder.join('t.db'), [sinkTable(things), sinkTable(seen)])), [
-      'warning SCHEMA_UNSUPPORTED: column v of target table things is declared NUMERIC, expected TEXT: it would change values',
+    await using sink = openSink(folder.join('t.db'))
+    assert.deepEqual(await sink.misfits(sinkTable(things), signal), [{ column: 'v', found: 'NUMERIC', wanted: 'TEXT' }])
+    const floats = schemaOf({
+      name: 'floats',
+      columns: [
+        { name: 'id', type: { kind: 'int64' } },
+        { name: 'f', type: { kind: 'float64' } },
+      ],
+      key: ['id'],
+    })
+    assert.deepEqual(await sink.misfits(sinkTable(floats), signal), [
+      { column: 'f', found: 'REAL', wanted: 'ANY', bends: '-0.0 becomes 0.0' },
+    ])
+    // Not a word of them from `check`: it is not told whether the table is to be made anew.
+    assert.deepEqual(shown(await check(folder.join('t.db'), [sinkTable(things), sinkTable(floats), sinkTable(seen)])), [
       'error SCHEMA_UNSUPPORTED: seen is a view in the target, expected a table',
     ])
   })

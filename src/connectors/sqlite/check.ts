@@ -4,7 +4,8 @@ import { dirname, resolve } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
 import { columnAt, isWritable } from '../../model/schema.ts'
 import type { Problem } from '../../sdk/errors.ts'
-import type { SinkTable } from '../../sdk/sink.ts'
+import type { Misfit, SinkTable } from '../../sdk/sink.ts'
+import { excludeOption } from '../../sdk/selection.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import { readHolder } from './bookkeeping.ts'
 import { openReader, value } from './database.ts'
@@ -26,7 +27,7 @@ export function checkTarget(setup: WorkerSetup, shape: Shape, tables: readonly S
   if (place.some((problem) => problem.severity === 'error')) return problems
   problems.push(...checkRoom(setup.path, tables))
   if (statSync(setup.path, { throwIfNoEntry: false }) === undefined || statSync(setup.path).size === 0) return problems
-  return [...problems, ...checkContents(setup, shape, tables)]
+  return [...problems, ...checkContents(setup, tables)]
 }
 
 function error(code: Problem['code'], message: string, hint: string, path?: string): Problem {
@@ -67,20 +68,16 @@ function checkShape(table: SinkTable, shape: Shape): readonly Problem[] {
   const columns = writableColumns(table.schema)
   const names = columns.map((column) => fold(column.name))
   if (shape.softDeletes) names.push(DELETED_COLUMN)
-  const twice = names.find((name, i) => names.indexOf(name) !== i)
-  const exclude = (column: string): string => `--exclude '${table.id}.${column}'`
+  const at = names.findIndex((name, i) => names.indexOf(name) !== i)
+  const twice = columns[at]?.name ?? columns[names.indexOf(names[at] ?? '')]?.name
   if (twice !== undefined)
     problems.push(
       error(
         'SCHEMA_UNSUPPORTED',
         `table ${table.id} has two columns named ${twice}, which SQLite does not tell apart`,
-        exclude(twice),
+        excludeOption(table.id, twice),
         table.id,
       ),
-    )
-  if (columns.length === 0)
-    problems.push(
-      error('SCHEMA_UNSUPPORTED', `table ${table.id} has no column that could be copied`, `--exclude '${table.id}.*'`, table.id),
     )
   if (columns.length > MAX_COLUMNS)
     problems.push(
@@ -186,11 +183,11 @@ function megabytes(bytes: number): number {
   return Math.round(bytes / 1024 / 1024)
 }
 
-function checkContents(setup: WorkerSetup, shape: Shape, tables: readonly SinkTable[]): readonly Problem[] {
+function checkContents(setup: WorkerSetup, tables: readonly SinkTable[]): readonly Problem[] {
   let db: DatabaseSync | null = null
   try {
     db = openReader(setup.path)
-    return [...checkDatabase(db, setup), ...checkExisting(db, shape, tables)]
+    return [...checkDatabase(db, setup), ...checkExisting(db, tables)]
   } catch (thrown) {
     const plain = toPlain(thrown)
     return [error(plain.code, plain.message, plain.hint ?? 'look at the file with the sqlite3 shell', 'path')]
@@ -239,7 +236,7 @@ function isOtherLivingProcess(holder: string): boolean {
   }
 }
 
-function checkExisting(db: DatabaseSync, shape: Shape, tables: readonly SinkTable[]): readonly Problem[] {
+function checkExisting(db: DatabaseSync, tables: readonly SinkTable[]): readonly Problem[] {
   return tables.flatMap((table) => {
     const found = readTable(db, tableName(table.target))
     if (found === null) return []
@@ -257,26 +254,22 @@ function checkExisting(db: DatabaseSync, shape: Shape, tables: readonly SinkTabl
         error(
           'SCHEMA_UNSUPPORTED',
           `target table ${found.name} is WITHOUT ROWID and table ${table.id} has no key`,
-          '--if-exists replace',
+          'drop it, or name a unique key with --key',
           table.id,
         ),
       ]
-    return checkColumns(found, table, shape)
+    return []
   })
 }
 
-function checkColumns(found: ExistingTable, table: SinkTable, shape: Shape): readonly Problem[] {
-  return writableColumns(table.schema).flatMap((column) => {
-    const existing = findColumn(found, column.name)
+/** Columns that stand there already and change values; the engine asks where the table is not to be made anew. */
+export function misfits(found: ExistingTable, table: SinkTable, shape: Shape): readonly Misfit[] {
+  return writableColumns(table.schema).flatMap(({ name, type }) => {
+    const existing = findColumn(found, name)
     if (existing === undefined) return []
-    const { declared } = sqliteType(column.type, shape.decimals)
-    const fit = existing.generated ? 'no' : takes(existing, found.strict, declared)
-    const is = `column ${column.name} of target table ${found.name} is declared ${existing.declared === '' ? 'without type' : existing.declared}, expected ${declared}`
-    // Not an error here: the table may be about to be replaced. `applySchema` refuses it where it is not.
-    if (fit === 'no')
-      return [warning('SCHEMA_UNSUPPORTED', `${is}: it would change values`, '`--if-exists replace` makes the table anew', table.id)]
-    if (fit === 'nearly')
-      return [warning('SCHEMA_UNSUPPORTED', `${is}: -0.0 becomes 0.0`, '`--if-exists replace` makes the table anew', table.id)]
-    return []
+    const { declared: wanted } = sqliteType(type, shape.decimals)
+    const fit = existing.generated ? 'no' : takes(existing, found.strict, wanted)
+    const misfit = { column: name, found: existing.declared === '' ? 'without type' : existing.declared, wanted }
+    return fit === 'yes' ? [] : [fit === 'no' ? misfit : { ...misfit, bends: '-0.0 becomes 0.0' }]
   })
 }

@@ -155,7 +155,7 @@ export class Connection {
 
 function replaced(path: string): TailraceError {
   return new TailraceError('ENVIRONMENT', `${path} was removed or replaced while it was written to`, {
-    hint: 'put the file back, or start over with `tailrace reset`',
+    hint: 'put the file back, or start over with `tailrace reset <pipeline>`',
   })
 }
 

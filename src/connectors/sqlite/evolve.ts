@@ -71,7 +71,7 @@ function existing(db: DatabaseSync, name: string): ExistingTable {
   const table = readTable(db, name)
   if (table === null)
     throw new TailraceError('SCHEMA_CHANGED', `target table ${name} is gone`, {
-      hint: 'start over with `tailrace reset`, or `tailrace resnapshot` the table',
+      hint: 'tailrace resnapshot <pipeline> --tables <table> makes it anew and reads the table again; tailrace reset <pipeline> starts over',
       path: name,
     })
   return table

@@ -2,7 +2,7 @@ import type { Barrier } from '../../model/batch.ts'
 import type { Position } from '../../model/position.ts'
 import type { TableSchema } from '../../model/schema.ts'
 import type { Problem } from '../../sdk/errors.ts'
-import type { Checkpoint, SinkTable } from '../../sdk/sink.ts'
+import type { Checkpoint, Misfit, SinkTable } from '../../sdk/sink.ts'
 import type { Chunk } from '../../sdk/source.ts'
 import type { SqliteConfig } from './config.ts'
 import type { PackedSlice } from './pack.ts'
@@ -45,6 +45,8 @@ export interface Written {
 export interface WorkerCalls {
   check(tables: readonly SinkTable[]): readonly Problem[]
   inspect(table: SinkTable): 'absent' | 'empty' | 'filled'
+  misfits(table: SinkTable): readonly Misfit[]
+  missingColumns(table: SinkTable): readonly string[] | null
   count(table: SinkTable): bigint
   claim(): Checkpoint
   recover(): Checkpoint

@@ -1,10 +1,9 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { TableSchema } from '../../model/schema.ts'
-import { TailraceError } from '../../sdk/errors.ts'
 import type { SinkTable } from '../../sdk/sink.ts'
 import { hasKeyIndex, keyIndex, plainIndexes, readIndexes, type Shape } from './ddl.ts'
 import { fold, tableName } from './identifiers.ts'
-import { isUniqueViolation } from './sqlite-errors.ts'
+import { isUniqueViolation, notUnique } from './sqlite-errors.ts'
 
 /** Makes what is missing of a table's indexes. */
 export function sealTable(db: DatabaseSync, table: SinkTable, shape: Shape): void {
@@ -28,10 +27,6 @@ export function makeKeyIndex(db: DatabaseSync, name: string, schema: TableSchema
     db.exec(sql)
   } catch (error) {
     if (!isUniqueViolation(error)) throw error
-    throw new TailraceError('NOT_ACCOUNTED', `the key of table ${schema.id} is not unique in the target`, {
-      hint: 'name a unique key with --key, or empty the table',
-      path: schema.id,
-      cause: error,
-    })
+    throw notUnique(schema, error)
   }
 }

@@ -3,7 +3,7 @@ import type { Slice, StreamBatch } from '../../model/batch.ts'
 import type { TableId } from '../../model/schema.ts'
 import { TailraceError, type Problem } from '../../sdk/errors.ts'
 import type { ConnectorContext } from '../../sdk/connector.ts'
-import type { Checkpoint, Loader, LoadRequest, Sink, SinkCapabilities, SinkCheckpoints, SinkTable } from '../../sdk/sink.ts'
+import type { Checkpoint, Loader, LoadRequest, Misfit, Sink, SinkCapabilities, SinkCheckpoints, SinkTable } from '../../sdk/sink.ts'
 import { typeNote, typeNotes } from '../../sdk/sql/type-table.ts'
 import { ChunkLoader } from './chunk-loader.ts'
 import type { SqliteConfig } from './config.ts'
@@ -69,6 +69,14 @@ export class SqliteSink implements Sink {
 
   inspect(table: SinkTable, signal: AbortSignal): Promise<'absent' | 'empty' | 'filled'> {
     return this.#call('inspect', [table], signal)
+  }
+
+  misfits(table: SinkTable, signal: AbortSignal): Promise<readonly Misfit[]> {
+    return this.#call('misfits', [table], signal)
+  }
+
+  missingColumns(table: SinkTable, signal: AbortSignal): Promise<readonly string[] | null> {
+    return this.#call('missingColumns', [table], signal)
   }
 
   describeSchema(table: SinkTable): readonly string[] {

@@ -1,4 +1,6 @@
+import { keyNames, type TableSchema } from '../../model/schema.ts'
 import { TailraceError, type ErrorCode, type RetryClass } from '../../sdk/errors.ts'
+import { fold } from './identifiers.ts'
 
 /** Primary result codes (https://sqlite.org/rescode.html). */
 const BUSY = 5
@@ -21,9 +23,9 @@ const MEANINGS: Readonly<Record<number, Meaning>> = {
   3: { code: 'NOT_ALLOWED', hint: 'let the file and its folder be written by this user' },
   8: { code: 'NOT_ALLOWED', hint: 'let the file and its folder be written by this user' },
   10: { code: 'SINK_FAILED' },
-  11: { code: 'ENVIRONMENT', hint: 'the file is damaged: restore it, or remove it and run `tailrace reset`' },
+  11: { code: 'ENVIRONMENT', hint: 'the file is damaged: restore it, or remove it and run `tailrace reset <pipeline>`' },
   13: { code: 'ENVIRONMENT', hint: 'the disk is full: make room and start again' },
-  14: { code: 'ENVIRONMENT', hint: 'the file cannot be opened: make its folder, or let this user write in it' },
+  14: { code: 'NOT_ALLOWED', hint: 'the file cannot be opened: let this user write in its folder' },
   15: { code: 'SINK_FAILED' },
   [SCHEMA]: { code: 'SINK_FAILED' },
   18: { code: 'ROW_REJECTED', hint: 'SQLite holds values of up to 1,000,000,000 bytes' },
@@ -40,6 +42,22 @@ export function errorCode(error: unknown): number | null {
 export function isUniqueViolation(error: unknown): boolean {
   const code = errorCode(error)
   return code !== null && UNIQUE_CODES.has(code)
+}
+
+/** Two rows with one key: the first of the key's own constraints that says so is meant, not another unique one. */
+export function isKeyViolation(error: unknown, schema: TableSchema): boolean {
+  if (!isUniqueViolation(error) || !(error instanceof Error)) return false
+  const columns = /^UNIQUE constraint failed: (.*)$/.exec(error.message)?.[1]?.split(', ') ?? []
+  const names = columns.map((column) => fold(column.slice(column.lastIndexOf('.') + 1)))
+  return names.sort().join('\n') === keyNames(schema).map(fold).sort().join('\n')
+}
+
+export function notUnique(schema: TableSchema, cause: unknown): TailraceError {
+  return new TailraceError('NOT_ACCOUNTED', `the rows of ${schema.id} are not unique by ${keyNames(schema).join(', ')}`, {
+    hint: 'name a unique key with --key, or leave it out; rows that the target held before count, too',
+    path: schema.id,
+    cause,
+  })
 }
 
 /** The file was written by somebody else meanwhile: the epoch must be looked at before anything is tried again (TRAP 60). */
@@ -67,7 +85,10 @@ export function translate(error: unknown, doing: string, table: string | null = 
 /** `no such table: t`, `table t has no column named c`: somebody changed the target under us. */
 function changedTarget(text: string): Meaning {
   if (/no such (table|column)|has no column named/.test(text)) {
-    return { code: 'SCHEMA_CHANGED', hint: 'the target was changed by somebody else: undo that, or start over with `tailrace reset`' }
+    return {
+      code: 'SCHEMA_CHANGED',
+      hint: 'the target was changed by somebody else: undo that, or start over with `tailrace reset <pipeline>`',
+    }
   }
   return { code: 'SINK_FAILED' }
 }

@@ -1,9 +1,10 @@
 import type { SQLInputValue } from 'node:sqlite'
 import { ABSENT_VALUE, NULL_VALUE, OldImage, Op, UNCHANGED_VALUE, type Slice } from '../../model/batch.ts'
+import { isKeptUnique, type TableId } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import type { CellEncoder } from './encode.ts'
 import { ParkedRows } from './parked-rows.ts'
-import { isUniqueViolation, translate } from './sqlite-errors.ts'
+import { isKeyViolation, isUniqueViolation, notUnique, translate } from './sqlite-errors.ts'
 import type { TableStatements, UpdateStatement, WrittenColumn } from './statements.ts'
 
 const ZERO = 0x30
@@ -134,13 +135,13 @@ export class TableWriter {
     if (!keyChanged) {
       const update = this.#statements.update(mask)
       this.#bindUpdate(slice, row, update)
-      if (Number(update.statement.run(...this.#values).changes) !== 1) throw hole()
+      if (Number(update.statement.run(...this.#values).changes) !== 1) throw hole(slice.schema.id)
       return
     }
     const move = this.#statements.softDeletes ? this.#statements.copy(mask) : this.#statements.update(mask)
     this.#bindUpdate(slice, row, move)
     const { changes } = this.#runIntoRoom(slice, row, () => move.statement.run(...this.#values))
-    if (Number(changes) !== 1) throw hole()
+    if (Number(changes) !== 1) throw hole(slice.schema.id)
     if (this.#statements.softDeletes) this.#deleteAt(slice, row)
   }
 
@@ -174,7 +175,10 @@ export class TableWriter {
   #deleteAt(slice: Slice, row: number): void {
     this.#values.length = 0
     this.#pushWhere(slice, row)
-    if (Number(this.#statements.delete.run(...this.#values).changes) === 0) this.missed++
+    if (Number(this.#statements.delete.run(...this.#values).changes) > 0) return
+    // Without a key there are rows that are not the source's: the one that was meant may stand there with other values.
+    if (this.#key.length === 0) throw hole(slice.schema.id)
+    this.missed++
   }
 
   /** Runs a statement that brings a row to a key; where one is there already, that one is parked first. */
@@ -182,7 +186,8 @@ export class TableWriter {
     try {
       return run()
     } catch (error) {
-      if (!isUniqueViolation(error) || this.#key.length === 0 || this.collisions === 'refuse') throw error
+      if (!isUniqueViolation(error) || this.#key.length === 0) throw error
+      if (this.collisions === 'refuse') throw this.#refused(error)
       const first = row * slice.schema.columns.length
       const wasEmpty = this.#parked.isEmpty
       // Encoded anew into an array of its own: `run` binds #values once more.
@@ -195,6 +200,12 @@ export class TableWriter {
       if (wasEmpty) this.#parkedIn = slice.transactions[row] ?? 0
       return run()
     }
+  }
+
+  /** A key that nobody keeps unique is no key: it is not this row that is wrong. */
+  #refused(error: unknown): unknown {
+    const { schema } = this.#statements
+    return !isKeptUnique(schema) && isKeyViolation(error, schema) ? notUnique(schema, error) : error
   }
 
   #updateParked(slice: Slice, row: number, keyChanged: boolean): boolean {
@@ -303,9 +314,10 @@ function text(bytes: Buffer, starts: Int32Array, lengths: Int32Array, cell: numb
 }
 
 /** Never made good by an insert: columns that were not sent would become NULL (TRAP 34). */
-function hole(): TailraceError {
-  return new TailraceError('NOT_ACCOUNTED', 'the row that an update changes is not in the target', {
-    hint: '`tailrace verify --repair` fetches rows that are missing; look for another writer in the target',
+function hole(table: TableId): TailraceError {
+  return new TailraceError('NOT_ACCOUNTED', 'the row that is changed is not in the target', {
+    hint: `look for another writer in the target; tailrace resnapshot <pipeline> --tables ${table} reads the table again`,
+    path: table,
   })
 }
 

@@ -3,16 +3,16 @@ import type { Barrier, Slice } from '../../model/batch.ts'
 import type { Position } from '../../model/position.ts'
 import type { TableId, TableSchema } from '../../model/schema.ts'
 import { TailraceError, type Problem } from '../../sdk/errors.ts'
-import type { Checkpoint, SinkTable } from '../../sdk/sink.ts'
+import type { Checkpoint, Misfit, SinkTable } from '../../sdk/sink.ts'
 import type { Chunk } from '../../sdk/source.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import { quoteIdentifier as quote } from '../../sdk/sql/identifiers.ts'
 import { applySlices } from './apply.ts'
 import { forgetDropped, removeBookkeeping, storePosition } from './bookkeeping.ts'
-import { checkTarget } from './check.ts'
+import { checkTarget, misfits } from './check.ts'
 import { Connection } from './connection.ts'
 import { fileIdentity, openReader, rows, value } from './database.ts'
-import { createTable, keyIndexName, readTable, type Shape } from './ddl.ts'
+import { createTable, hasColumn, keyIndexName, readTable, writableColumns, type Shape } from './ddl.ts'
 import { CellEncoder } from './encode.ts'
 import { changesByNumber, evolveTable } from './evolve.ts'
 import { tableName } from './identifiers.ts'
@@ -56,6 +56,23 @@ export class Target implements WorkerCalls {
       const found = readTable(db, tableName(table.target))
       if (found === null) return 'absent'
       return rows(db, `SELECT 1 FROM ${quote(found.name)} LIMIT 1`).length === 0 ? 'empty' : 'filled'
+    })
+  }
+
+  misfits(table: SinkTable): readonly Misfit[] {
+    if (fileIdentity(this.#setup.path) === null) return []
+    return this.#read((db) => {
+      const found = readTable(db, tableName(table.target))
+      return found === null || found.kind !== 'table' ? [] : misfits(found, table, this.#shape)
+    })
+  }
+
+  missingColumns(table: SinkTable): readonly string[] | null {
+    if (fileIdentity(this.#setup.path) === null) return null
+    return this.#read((db) => {
+      const found = readTable(db, tableName(table.target))
+      if (found === null) return null
+      return writableColumns(table.schema).flatMap(({ name }) => (hasColumn(found, name) ? [] : [name]))
     })
   }
 

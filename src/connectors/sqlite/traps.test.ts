@@ -308,28 +308,33 @@ describe('SQLite sink against the traps', () => {
     assert.equal(bench.rows(people).length, 2)
   })
 
-  it('a loaded row whose key is there already is refused', async () => {
-    await using bench = await start([people])
-    await bench.commit(1, insert(people, ['1', 'a', null]))
-    const request = {
-      table: sinkTable(people),
-      chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 },
-      format: 'rows',
-      replace: false,
-    } as const
-    const slice = batchOf([{ number: 1, changes: [insert(people, ['1', 'b', null])] }]).slices[0]!
-    const load = async (): Promise<void> => {
-      await using loader = await bench.sink.load(request, signal)
-      await loader.write({ format: 'rows', slice, rows: 1, bytes: 1 })
-      await loader.finish()
-    }
-    await assert.rejects(load, isError('ROW_REJECTED'))
-    await bench.commit(2, insert(people, ['2', 'b', null]))
-    assert.deepEqual(bench.rows(people), [
-      ['1', 'a', null],
-      ['2', 'b', null],
-    ])
-  })
+  const primary = { name: 'people_pkey', unique: true, primary: true, deferrable: false, columns: ['id'], definition: '' }
+  for (const [who, schema, code] of [
+    ['the source', { ...people, indexes: [primary] }, 'ROW_REJECTED'],
+    ['nobody', people, 'NOT_ACCOUNTED'],
+  ] as const)
+    it(`a loaded row whose key is there already, which ${who} keeps unique, is refused: ${code}`, async () => {
+      await using bench = await start([schema])
+      await bench.commit(1, insert(schema, ['1', 'a', null]))
+      const request = {
+        table: sinkTable(schema),
+        chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 },
+        format: 'rows',
+        replace: false,
+      } as const
+      const slice = batchOf([{ number: 1, changes: [insert(schema, ['1', 'b', null])] }]).slices[0]!
+      const load = async (): Promise<void> => {
+        await using loader = await bench.sink.load(request, signal)
+        await loader.write({ format: 'rows', slice, rows: 1, bytes: 1 })
+        await loader.finish()
+      }
+      await assert.rejects(load, isError(code))
+      await bench.commit(2, insert(schema, ['2', 'b', null]))
+      assert.deepEqual(bench.rows(schema), [
+        ['1', 'a', null],
+        ['2', 'b', null],
+      ])
+    })
 
   it('signs of another writer are logged: deletes without a row, inserts on a key that is taken', async () => {
     const lines: Line[] = []

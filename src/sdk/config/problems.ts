@@ -57,5 +57,5 @@ export function usage(message: string, hint?: string | null, path?: string): Tai
  * key=value string, a password after a wrong flag) and is not repeated.
  */
 export function quoteWord(text: string): string {
-  return /^[\p{L}\p{N}_.*$/-]{1,60}$/u.test(text) ? `\`${text}\`` : 'what was given (not shown: it may hold a secret)'
+  return /^[\p{L}\p{N}_.*$/-]{1,60}$/u.test(text) ? `\`${text}\`` : '`…` (not shown: it may hold a secret)'
 }

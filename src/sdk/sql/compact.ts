@@ -297,7 +297,7 @@ class Lineages {
   #hole(what: string): TailraceError {
     return new TailraceError('NOT_ACCOUNTED', `a row of ${this.#slice.schema.id} ${what}`, {
       path: this.#slice.schema.id,
-      hint: `read the table again: tailrace resnapshot … ${this.#slice.schema.id}`,
+      hint: `read the table again: tailrace resnapshot <pipeline> --tables ${this.#slice.schema.id}`,
     })
   }
 

@@ -318,7 +318,7 @@ export function fencedError(stored: number | null, ours: number): TailraceError 
 function holeError(schema: TableSchema | null): TailraceError {
   const name = schema?.id ?? 'the target'
   return new TailraceError('NOT_ACCOUNTED', `${name}: the change log changes a row that is not in the target table`, {
-    hint: `somebody else writes to the target, or the copy was not complete; tailrace verify --repair, or tailrace resnapshot … ${name}`,
+    hint: `somebody else writes to the target, or the copy was not complete; tailrace resnapshot <pipeline> --tables ${name}`,
     ...(schema === null ? {} : { path: schema.id }),
   })
 }

@@ -1,11 +1,12 @@
-import { columnAt, keyNames, type TableId } from '../../../model/schema.ts'
+import { columnAt, keyNames, type TableId, type TableSchema } from '../../../model/schema.ts'
 import type { Problem } from '../../../sdk/errors.ts'
-import type { SinkTable } from '../../../sdk/sink.ts'
+import type { Misfit, SinkTable } from '../../../sdk/sink.ts'
 import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { identifierProblem, quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PostgresConfig } from '../config.ts'
 import { columnType, hopeful, losses, type DdlContext } from './ddl.ts'
 import { NAME_BYTES, type SinkSession } from './session.ts'
+import { isWidening } from './widening.ts'
 import { placeOf, readTarget, targetSql, uniqueIndexOn, type TargetTable } from './target-table.ts'
 
 const OLDEST = 140_000
@@ -46,7 +47,7 @@ export async function checkTarget(
     if (ids.has(target.oid))
       problems.push(problem(table, 'error', 'CONFIG', `two tables go to ${targetSql(table)}`, 'give one of them another name with --map'))
     ids.add(target.oid)
-    problems.push(...(await checkTable(session, table, target, context)))
+    problems.push(...(await checkTable(session, table, target)))
   }
   return problems
 }
@@ -213,12 +214,12 @@ function checkLosses(table: SinkTable, target: TargetTable | null, context: DdlC
     )
 }
 
-async function checkTable(session: SinkSession, table: SinkTable, target: TargetTable, context: DdlContext): Promise<Problem[]> {
+async function checkTable(session: SinkSession, table: SinkTable, target: TargetTable): Promise<Problem[]> {
   if (target.kind !== 'r' && target.kind !== 'p')
     return [problem(table, 'error', 'SCHEMA_UNSUPPORTED', `${target.sql} is not a table`, 'map the table to another name')]
   return [
     ...(await checkRights(session, table, target)),
-    ...checkColumns(table, target, context),
+    ...checkColumns(table, target),
     ...checkTriggers(session, table, target),
     ...checkKeys(session, table, target),
   ]
@@ -265,30 +266,18 @@ async function checkRights(session: SinkSession, table: SinkTable, target: Targe
   return problems
 }
 
-function checkColumns(table: SinkTable, target: TargetTable, context: DdlContext): Problem[] {
+function checkColumns(table: SinkTable, target: TargetTable): Problem[] {
   const { schema } = table
   const problems: Problem[] = []
   const error = (message: string, hint: string): void => void problems.push(problem(table, 'error', 'SCHEMA_UNSUPPORTED', message, hint))
   for (const column of schema.columns) {
     const own = target.columns.get(column.name)
     if (own === undefined) continue
-    const wanted = columnType(schema, column, context)
     if (own.generated)
       error(
         `${target.sql}.${column.name} is generated in the target, and the source sends values for it`,
         `--exclude ${table.id}.${column.name}`,
       )
-    else if (own.fullType !== wanted && !own.fullType.startsWith('text')) {
-      problems.push(
-        problem(
-          table,
-          'warning',
-          'SCHEMA_UNSUPPORTED',
-          `${target.sql}.${column.name} is ${own.fullType}, the source's is ${wanted}: values that it does not take are refused`,
-          `ALTER TABLE ${target.sql} ALTER COLUMN ${quoteIdentifier(column.name)} TYPE ${wanted};`,
-        ),
-      )
-    }
   }
   const given = new Set(schema.columns.map((column) => column.name))
   for (const own of target.columns.values()) {
@@ -299,6 +288,20 @@ function checkColumns(table: SinkTable, target: TargetTable, context: DdlContext
     )
   }
   return problems
+}
+
+/** Columns that stand there already and do not take every value of the source's as it is. */
+export function findMisfits(schema: TableSchema, target: TargetTable, context: DdlContext): Misfit[] {
+  return schema.columns.flatMap((column) => {
+    const own = target.columns.get(column.name)
+    const wanted = columnType(schema, column, context)
+    return own === undefined || own.generated || holds(own.fullType, wanted) ? [] : [{ column: column.name, found: own.fullType, wanted }]
+  })
+}
+
+/** Text holds the text of any value. */
+function holds(has: string, wanted: string): boolean {
+  return has === wanted || has === 'text' || has === 'character varying' || isWidening(wanted, has)
 }
 
 function checkTriggers(session: SinkSession, table: SinkTable, target: TargetTable): Problem[] {

@@ -208,7 +208,7 @@ class Planner {
         `the type of ${this.#next.id}.${after.name} changed from ${present} to ${to}, which may have changed values that are not in the change log`,
         {
           path: this.#next.id,
-          hint: `read the table again: tailrace resnapshot … ${this.#next.id}; or change the target's column by hand`,
+          hint: `read the table again: tailrace resnapshot <pipeline> --tables ${this.#next.id}; or change the target's column by hand`,
         },
       )
     }

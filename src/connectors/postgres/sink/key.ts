@@ -34,6 +34,6 @@ export async function freeName(connection: PgConnection, table: SinkTable, index
 export function notUniqueError(table: SinkTable): TailraceError {
   return new TailraceError('NOT_ACCOUNTED', `the rows of ${targetSql(table)} are not unique by ${keyNames(table.schema).join(', ')}`, {
     path: table.id,
-    hint: `the target held other rows before, or --key names columns that are not unique; tailrace resnapshot … ${table.id}`,
+    hint: `the target held other rows before, or --key names columns that are not unique; tailrace resnapshot <pipeline> --tables ${table.id}`,
   })
 }

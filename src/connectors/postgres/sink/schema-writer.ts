@@ -14,7 +14,6 @@ import {
   DELETED_SQL,
   enumsOf,
   extendEnumSql,
-  losses,
   type DdlContext,
   type EnumType,
 } from './ddl.ts'
@@ -74,8 +73,6 @@ export async function makeTable(
   const context = await ddlContext(connection, table.schema, soft)
   const target = await readTarget(connection, table)
   if (target !== null) return addMissingColumns(connection, table, target, context)
-  for (const column of table.schema.columns)
-    for (const loss of losses(table.schema, column, context)) logger.warn(loss, { table: table.id })
   await create(connection, table, context, logger)
 }
 

@@ -3,7 +3,7 @@ import type { Position } from '../../../model/position.ts'
 import type { TableId } from '../../../model/schema.ts'
 import type { ConnectorContext } from '../../../sdk/connector.ts'
 import { TailraceError, type Problem } from '../../../sdk/errors.ts'
-import type { Checkpoint, Loader, LoadRequest, Sink, SinkCheckpoints, SinkTable } from '../../../sdk/sink.ts'
+import type { Checkpoint, Loader, LoadRequest, Misfit, Sink, SinkCheckpoints, SinkTable } from '../../../sdk/sink.ts'
 import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { quoteIdentifier } from '../../../sdk/sql/identifiers.ts'
 import type { PostgresConfig } from '../config.ts'
@@ -12,7 +12,7 @@ import { translate } from '../wire/pg-error.ts'
 import { fencedError, StreamWriter, type BarrierWork } from './apply.ts'
 import { Bookkeeping } from './bookkeeping.ts'
 import { postgresSinkCapabilities } from '../capabilities.ts'
-import { checkTarget } from './check.ts'
+import { checkTarget, findMisfits } from './check.ts'
 import { describeTable, hopeful, requireNames, type DdlContext } from './ddl.ts'
 import { newEnums, planEvolution, sizeOf, truncateSql } from './evolve.ts'
 import { Fence } from './fenced.ts'
@@ -82,6 +82,20 @@ export class PostgresSink implements Sink {
       if ((await readTarget(connection, table)) === null) return 'absent'
       const [row] = await connection.rows(`SELECT EXISTS (SELECT FROM ${targetSql(table)})`)
       return row?.[0] === 't' ? 'filled' : 'empty'
+    })
+  }
+
+  async misfits(table: SinkTable, signal: AbortSignal): Promise<readonly Misfit[]> {
+    return this.#admin(`looking at ${targetSql(table)}`, signal, async ({ connection }) => {
+      const target = await readTarget(connection, table)
+      return target === null ? [] : findMisfits(table.schema, target, await plannedContext(connection, table.schema, this.#soft))
+    })
+  }
+
+  async missingColumns(table: SinkTable, signal: AbortSignal): Promise<readonly string[] | null> {
+    return this.#admin(`looking at ${targetSql(table)}`, signal, async ({ connection }) => {
+      const target = await readTarget(connection, table)
+      return target === null ? null : table.schema.columns.flatMap(({ name }) => (target.columns.has(name) ? [] : [name]))
     })
   }
 

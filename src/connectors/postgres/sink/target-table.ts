@@ -98,7 +98,7 @@ export async function requireTarget(connection: PgConnection, table: SinkTable):
   if (target !== null) return target
   throw new TailraceError('SCHEMA_CHANGED', `the target table ${targetSql(table)} for ${table.id} does not exist`, {
     path: table.id,
-    hint: `it was dropped or renamed in the target; read it again: tailrace resnapshot … ${table.id}`,
+    hint: `it was dropped or renamed in the target; read it again: tailrace resnapshot <pipeline> --tables ${table.id}`,
   })
 }
 

@@ -5,6 +5,7 @@ import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { readCatalog, type CatalogTable } from './catalog.ts'
 import { PgError } from '../wire/pg-error.ts'
+import { WHOLE } from './publication.ts'
 import { LOST_HINT, lostSlot, slotState, type Origin, type SlotState } from './origin.ts'
 
 type Setting = ReadonlyMap<string, string>
@@ -219,7 +220,7 @@ function checkIdentity(table: SourceTable, catalog: CatalogTable | undefined, ve
       error(
         'SCHEMA_UNSUPPORTED',
         `${schema.id} is UNLOGGED: its changes are not in the log`,
-        `ALTER TABLE ${name} SET LOGGED, or leave it out with --tables`,
+        `ALTER TABLE ${name} SET LOGGED, or leave it out: --tables '!${schema.id}'`,
         schema.id,
       ),
     ]
@@ -228,7 +229,7 @@ function checkIdentity(table: SourceTable, catalog: CatalogTable | undefined, ve
       error(
         'SCHEMA_UNSUPPORTED',
         `${schema.id} has no replica identity: its updates and deletes could not be followed (and PostgreSQL would refuse them once it is published)`,
-        `ALTER TABLE ${name} ADD PRIMARY KEY (…), or ALTER TABLE ${name} REPLICA IDENTITY FULL, or leave it out with --tables`,
+        `ALTER TABLE ${name} ADD PRIMARY KEY (…), or ALTER TABLE ${name} REPLICA IDENTITY FULL, or leave it out: --tables '!${schema.id}'`,
         schema.id,
       ),
     ]
@@ -276,7 +277,8 @@ function checkOwners(catalog: readonly CatalogTable[], config: PostgresConfig): 
   ]
 }
 
-async function checkPublication(
+/** Whether a person's publication sends every change of the tables. */
+export async function checkPublication(
   connection: PgConnection,
   publication: string,
   tables: readonly SourceTable[],
@@ -300,7 +302,7 @@ async function checkPublication(
       error(
         'CONFIG',
         `the publication ${publication} leaves out some kinds of change`,
-        `ALTER PUBLICATION ${quoteName(publication)} SET (publish = 'insert, update, delete, truncate')`,
+        `ALTER PUBLICATION ${quoteName(publication)} SET (${WHOLE})`,
         'publication',
       ),
     )

@@ -8,16 +8,17 @@ const PATIENCE_MILLIS = 300
 
 /** End of the log as written to memory: past every commit that anybody can see. */
 export async function insertedEnd(connection: PgConnection): Promise<bigint> {
-  return lsnFrom(connection, 'SELECT pg_current_wal_insert_lsn()')
+  return endOf(connection, 'pg_current_wal_insert_lsn()')
 }
 
 /** End of the log as durable: what a walsender can send. */
 export async function flushedEnd(connection: PgConnection): Promise<bigint> {
-  return lsnFrom(connection, 'SELECT pg_current_wal_flush_lsn()')
+  return endOf(connection, 'pg_current_wal_flush_lsn()')
 }
 
-async function lsnFrom(connection: PgConnection, sql: string): Promise<bigint> {
-  const [row] = await connection.rows(sql)
+/** A standby writes no log of its own: it shows what it has replayed, which is durable. */
+async function endOf(connection: PgConnection, primary: string): Promise<bigint> {
+  const [row] = await connection.rows(`SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE ${primary} END`)
   return parseLsn(row?.[0] ?? '') ?? 0n
 }
 

@@ -1,5 +1,6 @@
 import { delay } from '../../../async/abort.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
+import type { TableId } from '../../../model/schema.ts'
 import type { ConnectorContext } from '../../../sdk/connector.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
 import type { PostgresConfig } from '../config.ts'
@@ -7,6 +8,7 @@ import { quoteName, quoteText, qualifiedName } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError, translate } from '../wire/pg-error.ts'
 import { parseLsn } from './position.ts'
+import { mendedTerms, PUBLISHED } from './publication.ts'
 
 /** Keys in the connector's memory. */
 const SLOT = 'postgres.slot'
@@ -55,6 +57,14 @@ function safeName(pipeline: string): string {
     .slice(0, 40)
 }
 
+/** What tells the origins of one pipeline apart, as a regular expression. */
+export const ORIGIN_SUFFIX = '[0-9a-z]{6}'
+
+/** The name of slot and publication, where a person gives none. */
+export function originName(pipeline: string, suffix: string): string {
+  return `tailrace_${safeName(pipeline)}_${suffix}`
+}
+
 /**
  * What the pipeline keeps upstream: a publication, then a slot (TRAPS 50), each remembered before it is made (TRAPS 11),
  * never made anew implicitly (Invariant 3).
@@ -76,14 +86,28 @@ export class OriginKeeper {
     return { slot, publication, publicationOid: await memory.get(PUBLICATION_OID) }
   }
 
+  #names(suffix: string): { slot: string; publication: string } {
+    const own = originName(this.#context.pipeline, suffix)
+    return { slot: this.#config.slot ?? own, publication: this.#config.publication ?? own }
+  }
+
+  /** What a new origin would be made of. */
+  planned(): { what: string; drop: string }[] {
+    const { slot, publication } = this.#names('…')
+    const drop = `tailrace remove ${this.#context.pipeline}`
+    const theirs = this.#config.publication !== undefined
+    return [...(theirs ? [] : [{ what: `publication ${publication}`, drop }]), { what: `replication slot ${slot}`, drop }]
+  }
+
   /** Names for a new origin, written down before anything is made. */
   async intend(): Promise<Origin> {
-    const { memory, random, pipeline } = this.#context
+    const { memory, random } = this.#context
     const suffix = Math.floor(random() * 36 ** 6)
       .toString(36)
       .padStart(6, '0')
-    const slot = (await memory.get(SLOT)) ?? this.#config.slot ?? `tailrace_${safeName(pipeline)}_${suffix}`
-    const publication = (await memory.get(PUBLICATION)) ?? this.#config.publication ?? `tailrace_${safeName(pipeline)}_${suffix}`
+    const names = this.#names(suffix)
+    const slot = (await memory.get(SLOT)) ?? names.slot
+    const publication = (await memory.get(PUBLICATION)) ?? names.publication
     await memory.set(SLOT, slot)
     await memory.set(PUBLICATION, publication)
     await memory.set(PUBLICATION_OURS, this.#config.publication === undefined ? 'yes' : null)
@@ -93,6 +117,12 @@ export class OriginKeeper {
   /** The publication as it stands before the slot is made. */
   async rememberPublication(connection: PgConnection, { publication }: Origin): Promise<void> {
     await this.#context.memory.set(PUBLICATION_OID, await publicationOid(connection, publication))
+  }
+
+  /** Names that the state knows, also of an origin that was only begun. */
+  async names(): Promise<readonly string[]> {
+    const { memory } = this.#context
+    return [await memory.get(SLOT), await memory.get(PUBLICATION)].filter((name) => name !== null)
   }
 
   /** Whether a slot of the intended name would be ours. */
@@ -129,7 +159,7 @@ export class OriginKeeper {
       await connection.query(`DROP PUBLICATION ${quoteName(publication)}`)
       dropped.push(`publication ${publication}`)
     }
-    for (const key of [SLOT, SLOT_STATE, PUBLICATION, PUBLICATION_OURS, PUBLICATION_OID]) await memory.set(key, null)
+    for (const key of [SLOT, SLOT_STATE, PUBLICATION, PUBLICATION_OURS, PUBLICATION_OID, PUBLISHED]) await memory.set(key, null)
     return dropped
   }
 }
@@ -215,9 +245,9 @@ async function dropSlot(connection: PgConnection, slot: string): Promise<void> {
 }
 
 /**
- * Makes the publication where it is missing, with exactly these tables; one that a person made is only checked. A table
- * without an identity would make the application's UPDATE and DELETE fail (TRAPS 49): `check` has refused it. True when
- * tables were added to a publication that is being read already.
+ * Makes the publication where it is missing, with exactly these tables, and puts right what somebody changed of it; one that a
+ * person made is only checked. A table without an identity would make the application's UPDATE and DELETE fail (TRAPS 49):
+ * `check` has refused it. True when a publication that is being read already sends more now.
  */
 export async function ensurePublication(
   connection: PgConnection,
@@ -235,48 +265,85 @@ export async function ensurePublication(
       })
     return false
   }
-  // A row condition becomes the publication's row filter: `check` has seen to PostgreSQL 15 and identity FULL (TRAPS 53).
-  const entries = tables.flatMap((table) =>
-    leavesOf(table).map((name) => ({ name, clause: table.where === null ? name : `${name} WHERE (${table.where})` })),
-  )
+  const entries = tables.flatMap((table) => leavesOf(table).map((name): Entry => ({ name, table: table.id, where: table.where })))
+  await assertIdentity(connection, entries)
   if (!exists) {
-    const list = entries.length === 0 ? '' : ` FOR TABLE ${entries.map((entry) => entry.clause).join(', ')}`
+    const list = entries.length === 0 ? '' : ` FOR TABLE ${entries.map(clauseOf).join(', ')}`
     await connection.query(`CREATE PUBLICATION ${quoteName(origin.publication)}${list}`)
     return false
   }
-  return addMissing(connection, origin.publication, entries)
+  return mend(connection, origin.publication, entries)
 }
 
-/** One that is there with a row condition, or is to have one, is put in anew: the condition may be another by now. */
-async function addMissing(
-  connection: PgConnection,
-  publication: string,
-  entries: readonly { readonly name: string; readonly clause: string }[],
-): Promise<boolean> {
-  const name = quoteText(publication)
-  const rows = await connection.rows(`SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = ${name}`)
-  const there = new Set(rows.map(qualified))
-  const filtered = new Set((await filteredTables(connection, name)).map(qualified))
-  const anew = entries.filter((entry) => there.has(entry.name) && (entry.clause !== entry.name || filtered.has(entry.name)))
-  const missing = [...entries.filter((entry) => !there.has(entry.name)), ...anew]
-  if (missing.length === 0) return false
-  const alter = `ALTER PUBLICATION ${quoteName(publication)}`
-  const drop = anew.length === 0 ? '' : `${alter} DROP TABLE ${anew.map((entry) => entry.name).join(', ')}; `
-  // Both in one transaction: no change of a table can fall between them.
-  await connection.query(`${drop}${alter} ADD TABLE ${missing.map((entry) => entry.clause).join(', ')}`)
-  return true
+/** A relation to be published: a table, or a partition of one. */
+interface Entry {
+  readonly name: string
+  readonly table: TableId
+  readonly where: string | null
 }
 
-async function filteredTables(connection: PgConnection, publication: string): Promise<(string | null)[][]> {
-  if (connection.serverVersion < 150_000) return []
-  return connection.rows(
-    `SELECT n.nspname, c.relname FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE p.pubname = ${publication} AND r.prqual IS NOT NULL`,
+/** A row condition becomes the publication's row filter: `check` has seen to PostgreSQL 15. */
+function clauseOf({ name, where }: Entry): string {
+  return where === null ? name : `${name} WHERE (${where})`
+}
+
+/**
+ * Partitions do not inherit the identity that `check` has seen on their root. One without an identity, or under a condition
+ * without its full old rows, would make the application's UPDATE and DELETE fail once it is published (TRAPS 49, 53).
+ */
+async function assertIdentity(connection: PgConnection, entries: readonly Entry[]): Promise<void> {
+  if (entries.length === 0) return
+  const rows = await connection.rows(
+    `SELECT n.name, c.relreplident = 'f', EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND
+              CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate WHEN 'i' THEN i.indisreplident END)
+       FROM unnest(ARRAY[${entries.map(({ name }) => quoteText(name)).join(', ')}]) n(name) JOIN pg_class c ON c.oid = to_regclass(n.name)`,
+  )
+  const lacking = rows.find(([name, full, keyed]) => {
+    const whole = entries.some((entry) => entry.name === name && entry.where !== null)
+    return full !== 't' && (whole || keyed !== 't')
+  })
+  const entry = entries.find(({ name }) => name === lacking?.[0])
+  if (entry === undefined) return
+  const { name, table, where } = entry
+  throw new TailraceError(
+    'SCHEMA_UNSUPPORTED',
+    where === null
+      ? `${name} of ${table} has no replica identity: PostgreSQL would refuse its updates and deletes once it is published`
+      : `${name} of ${table} does not log its full old rows: under --where PostgreSQL would refuse its updates and deletes once it is published`,
+    { hint: `ALTER TABLE ${name} REPLICA IDENTITY FULL, then start again`, path: table },
   )
 }
 
-function qualified([namespace, name]: readonly (string | null)[]): string {
-  return qualifiedName({ namespace: namespace ?? '', name: name ?? '' })
+/** One that is there with a row condition or a column list, or is to have a condition, is put in anew: it may be another by now. */
+async function mend(connection: PgConnection, publication: string, entries: readonly Entry[]): Promise<boolean> {
+  const listed = await listedTables(connection, publication)
+  const anew = entries.filter(({ name, where }) => listed.has(name) && (where !== null || listed.get(name) === 'in part'))
+  const missing = [...entries.filter(({ name }) => !listed.has(name)), ...anew]
+  const alter = `ALTER PUBLICATION ${quoteName(publication)}`
+  const statements = [
+    await mendedTerms(connection, publication),
+    anew.length === 0 ? null : `${alter} DROP TABLE ${anew.map(({ name }) => name).join(', ')}`,
+    missing.length === 0 ? null : `${alter} ADD TABLE ${missing.map(clauseOf).join(', ')}`,
+  ].filter((statement) => statement !== null)
+  if (statements.length === 0) return false
+  // All in one transaction: no change of a table can fall between them.
+  await connection.query(statements.join('; '))
+  return true
+}
+
+/** Tables that the publication names itself. */
+async function listedTables(connection: PgConnection, publication: string): Promise<Map<string, 'whole' | 'in part'>> {
+  const narrowed = connection.serverVersion < 150_000 ? 'false' : 'r.prqual IS NOT NULL OR r.prattrs IS NOT NULL'
+  const rows = await connection.rows(
+    `SELECT n.nspname, c.relname, ${narrowed} FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE p.pubname = ${quoteText(publication)}`,
+  )
+  return new Map(
+    rows.map(([namespace, name, part]) => [
+      qualifiedName({ namespace: namespace ?? '', name: name ?? '' }),
+      part === 't' ? 'in part' : 'whole',
+    ]),
+  )
 }
 
 /**

@@ -1,9 +1,10 @@
 import type { SnapshotFormat, SnapshotFrame } from '../../../model/batch.ts'
 import type { Position, View } from '../../../model/position.ts'
+import { keyNames } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { Chunk, ChunkPlan, Snapshot, SourceTable } from '../../../sdk/source.ts'
 import type { PostgresConfig } from '../config.ts'
-import { qualifiedName, quoteText } from '../identifiers.ts'
+import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import { openSession } from '../session.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError, translate } from '../wire/pg-error.ts'
@@ -190,6 +191,22 @@ export class PostgresSnapshot implements Snapshot {
 
   async plan(table: SourceTable, _signal: AbortSignal): Promise<ChunkPlan> {
     return planChunks(this.#parts.keeper.connection, table, this.#catalogOf(table), this.#parts.config.chunkBytes)
+  }
+
+  async hasKeyTwice({ schema, where }: SourceTable, signal: AbortSignal): Promise<boolean> {
+    const { connection } = this.#parts.keeper
+    const cancel = (): void => void connection.cancel()
+    const key = keyNames(schema).map(quoteName).join(', ')
+    const condition = where === null ? '' : ` WHERE (${where})`
+    signal.addEventListener('abort', cancel, { once: true })
+    try {
+      return (
+        (await connection.rows(`SELECT 'x' FROM ${qualifiedName(schema)}${condition} GROUP BY ${key} HAVING count(*) > 1 LIMIT 1`)).length >
+        0
+      )
+    } finally {
+      signal.removeEventListener('abort', cancel)
+    }
   }
 
   async *read(

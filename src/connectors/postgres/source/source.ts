@@ -2,6 +2,7 @@ import type { StreamBatch, Slice } from '../../../model/batch.ts'
 import type { Position, Transaction, View } from '../../../model/position.ts'
 import { columnAt } from '../../../model/schema.ts'
 import type { ConnectorContext } from '../../../sdk/connector.ts'
+import { throwProblems } from '../../../sdk/config/problems.ts'
 import { TailraceError, type Problem } from '../../../sdk/errors.ts'
 import { selectTables } from '../../../sdk/selection.ts'
 import type { Purpose, Retention, Selection, Snapshot, SnapshotRequest, Source, SourceTable, StreamRequest } from '../../../sdk/source.ts'
@@ -12,7 +13,7 @@ import type { PgConnection } from '../wire/connection.ts'
 import { translate } from '../wire/pg-error.ts'
 import { sayingWho } from './blockers.ts'
 import { readCatalog, type CatalogTable } from './catalog.ts'
-import { checkLoop, checkSource } from './check.ts'
+import { checkLoop, checkPublication, checkSource } from './check.ts'
 import { copyTextToSlice } from './copy-rows.ts'
 import {
   assertPublication,
@@ -25,11 +26,13 @@ import {
   type Origin,
 } from './origin.ts'
 import { flushedEnd, insertedEnd, nudgeLog, untilFlushed } from './log-end.ts'
+import { PublicationMemory, readMemberships } from './publication.ts'
 import { comparePositions, parseLsn, readPosition, writePosition } from './position.ts'
 import type { Relations } from './relations.ts'
 import { PostgresSnapshot, retake, SnapshotKeeper, type SnapshotParts } from './snapshot.ts'
 import { identify, readStream, startStream, validatePosition } from './stream.ts'
 import type { StreamReader } from './stream-reader.ts'
+import { checkStrays } from './strays.ts'
 import { covers } from './view.ts'
 import { Watch, watched } from './watch.ts'
 
@@ -49,6 +52,7 @@ export class PostgresSource implements Source {
   readonly #config: PostgresConfig
   readonly #context: ConnectorContext
   readonly #keeper: OriginKeeper
+  readonly #published: PublicationMemory
   #control: PgConnection
   #reader: StreamReader | null = null
   #identity: { system: string; timeline: number } | null = null
@@ -60,6 +64,7 @@ export class PostgresSource implements Source {
     this.#context = context
     this.#control = control
     this.#keeper = new OriginKeeper(config, context)
+    this.#published = new PublicationMemory(context.memory)
   }
 
   static async open(config: PostgresConfig, context: ConnectorContext): Promise<PostgresSource> {
@@ -79,6 +84,12 @@ export class PostgresSource implements Source {
       const loops = purpose === 'copy' || beside.length === 0 ? [] : await checkLoop(sql, this.#config, beside)
       return [...(await checkSource(sql, this.#config, tables, purpose, await this.#keeper.known())), ...loops]
     })
+  }
+
+  async strays(signal: AbortSignal): Promise<readonly Problem[]> {
+    return said('looking for what is kept upstream', async () =>
+      checkStrays(await this.#sql(signal), this.#context.pipeline, await this.#keeper.names()),
+    )
   }
 
   async discover(selection: Selection, signal: AbortSignal): Promise<readonly SourceTable[]> {
@@ -131,7 +142,7 @@ export class PostgresSource implements Source {
       throw new TailraceError('HISTORY_LOST', `replication slot ${slot} does not exist any more`, {
         hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot',
       })
-    await this.#publishMore(tables, signal)
+    await this.#publishMore(tables, 'followed', signal)
     return this.#position(confirmed, signal)
   }
 
@@ -233,13 +244,15 @@ export class PostgresSource implements Source {
     }
   }
 
-  #watch(relations: Relations, sql: PgConnection, origin: Origin, { tables }: StreamRequest): Watch {
+  #watch(relations: Relations, sql: PgConnection, origin: Origin, { tables, from }: StreamRequest): Watch {
     const { publication, watchInterval } = this.#config
     return new Watch({
       relations,
       sql,
       origin,
       tables,
+      from,
+      memory: this.#published,
       ours: publication === undefined,
       intervalMillis: watchInterval * 1000,
       clock: this.#context.clock,
@@ -346,6 +359,10 @@ export class PostgresSource implements Source {
     })
   }
 
+  plannedUpstream(): readonly { readonly what: string; readonly drop: string }[] {
+    return this.#keeper.planned()
+  }
+
   upstream(): readonly { readonly what: string; readonly drop: string }[] {
     return this.#upstream
   }
@@ -400,6 +417,7 @@ export class PostgresSource implements Source {
     await this.#dropUnread(sql, origin, signal)
     await this.#publish(sql, origin, tables)
     await this.#keeper.rememberPublication(sql, origin)
+    await this.#published.remember(tables, await readMemberships(sql, origin.publication, tables))
     const walsender = await openSession(this.#config, signal, 'replication')
     try {
       const server = await identify(walsender)
@@ -439,14 +457,37 @@ export class PostgresSource implements Source {
     )
   }
 
-  /** Tables that joined a running pipeline. */
-  async #publishMore(tables: readonly SourceTable[], signal: AbortSignal): Promise<void> {
+  /**
+   * Tables that joined a running pipeline, or are read again. What was missed while the publication was another is in their new
+   * view, once the transactions that ran meanwhile have ended; only then is the publication remembered as it is now. Tables
+   * that are only followed and may have missed changes are left for the watch to find.
+   */
+  async #publishMore(tables: readonly SourceTable[], purpose: 'read' | 'followed', signal: AbortSignal): Promise<void> {
     const origin = await this.#keeper.known()
     if (origin === null) return
     const sql = await this.#sql(signal)
     await assertPublication(sql, origin)
-    if (await this.#publish(sql, origin, tables))
+    await this.#assertTheirs(sql, tables)
+    const before = await readMemberships(sql, origin.publication, tables)
+    const changes = await this.#published.changes(origin.publication, tables, before)
+    const altered = await this.#publish(sql, origin, tables)
+    const now = await readMemberships(sql, origin.publication, tables)
+    if (altered || changes.size > 0 || (await this.#published.unknown(tables)).length > 0)
       await this.#saying(`adding tables to the publication ${origin.publication}`, waitForRunning(sql, signal), signal)
+    await this.#published.remember(purpose === 'read' ? tables : tables.filter(({ id }) => !changes.has(id)), now)
+  }
+
+  /** A person's publication sends all of the tables, from here on. */
+  async #assertTheirs(sql: PgConnection, tables: readonly SourceTable[]): Promise<void> {
+    const { publication, schema } = this.#config
+    if (publication === undefined) return
+    const catalog = await readCatalog(
+      sql,
+      schema,
+      tables.map((table) => table.schema.relation),
+    )
+    const byOid = new Map(catalog.map((table) => [table.schema.relation, table]))
+    throwProblems((await checkPublication(sql, publication, tables, byOid)).filter(({ severity }) => severity === 'error'))
   }
 
   /**
@@ -495,7 +536,7 @@ export class PostgresSource implements Source {
   }
 
   async #freshView(keeper: SnapshotKeeper, request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts> {
-    if (request.mode === 'again') await this.#publishMore(request.tables, signal)
+    if (request.mode === 'again') await this.#publishMore(request.tables, 'read', signal)
     // A standby shows what is flushed only (TRAPS 17), and a copy that does not follow needs no fence.
     if (request.mode === 'bounded' && (await keeper.isStandby()))
       return { ...(await this.#shared(keeper, request)), position: null, view: null, viewEnd: null }

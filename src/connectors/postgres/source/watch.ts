@@ -1,4 +1,5 @@
 import type { Barrier, StreamBatch } from '../../../model/batch.ts'
+import type { Position } from '../../../model/position.ts'
 import { parseTableName, type TableId, type TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
@@ -6,15 +7,22 @@ import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError } from '../wire/pg-error.ts'
 import { readStorage } from './catalog.ts'
-import { assertPublication, publicationLost, type Origin } from './origin.ts'
+import { insertedEnd } from './log-end.ts'
+import { assertPublication, ensurePublication, publicationLost, type Origin } from './origin.ts'
+import { readPosition } from './position.ts'
+import { changedPublication, readMemberships, type Memberships, type PublicationMemory } from './publication.ts'
 import type { Relations } from './relations.ts'
 
 export interface WatchParts {
   readonly sql: PgConnection
   readonly origin: Origin
+  /** What the publication said when the tables were read. */
+  readonly memory: PublicationMemory
   /** The publication is ours to change. */
   readonly ours: boolean
   readonly tables: readonly SourceTable[]
+  /** Where the stream starts. */
+  readonly from: Position
   readonly relations: Relations
   readonly intervalMillis: number
   readonly clock: () => number
@@ -30,19 +38,29 @@ interface Seen {
 
 /**
  * What the change log never tells (TRAPS 46, 48, 50, 52): another table has taken the name, partitions were attached or
- * detached, a table was taken out of the publication, rows were rewritten in place. Looked for in the catalog now and then;
+ * detached, the publication was changed, rows were rewritten in place. Looked for in the catalog now and then;
  * what is found becomes a barrier that has the table read again, or stops the pipeline.
  */
 export class Watch {
   readonly #parts: WatchParts
-  readonly #dropped = new Set<TableId>()
+  /** Tables that are gone, with the end of the log when that was seen; null once it is said. */
+  readonly #dropped = new Map<TableId, bigint | null>()
+  /** Everything before it was handed out. */
+  #passed: bigint
   readonly #marks = new Map<TableId, string>()
-  /** New partitions that were published when this xid was the next: rows before that may be missing (TRAPS 51). */
+  /** New partitions that were found published when this xid was the next: rows before that may be missing (TRAPS 51). */
   readonly #joining = new Map<number, bigint>()
+  /** What of the publication is not as it was, by table. */
+  #changes: ReadonlyMap<TableId, string> = new Map()
   #lookedAt = -Infinity
 
   constructor(parts: WatchParts) {
     this.#parts = parts
+    this.#passed = readPosition(parts.from).lsn
+  }
+
+  passed(position: Position): void {
+    this.#passed = readPosition(position).lsn
   }
 
   get intervalMillis(): number {
@@ -62,8 +80,11 @@ export class Watch {
     const now = this.#parts.clock()
     if (now - this.#lookedAt < this.#parts.intervalMillis) return []
     this.#lookedAt = now
+    // In this order, so that what is taken away between two of the questions is told by the one that says most of it.
+    const memberships = await readMemberships(this.#parts.sql, this.#parts.origin.publication, this.#parts.tables)
     const published = await this.#published()
     const seen = await this.#seeTables()
+    await this.#compare(memberships, published, seen)
     const barriers: Barrier[] = []
     for (const [index, table] of this.#parts.tables.entries()) {
       const found = seen[index]
@@ -77,27 +98,55 @@ export class Watch {
     const { relation } = table.schema
     if (seen.holder !== null && seen.holder !== relation) return this.#readAgain(table, `another table has taken the name ${table.id}`)
     if (!seen.exists) return this.#drop(table)
+    const change = this.#changes.get(table.id)
+    // Nobody can go on from here, whatever the policy: changes that were not sent are in no log that is still to come.
+    if (change !== undefined) return this.#readAgain(table, change, true)
     const partitions = this.#schemaOf(table).partitions
     const gone = partitions?.filter((leaf) => !seen.leaves.includes(leaf)) ?? []
     if (gone.length > 0) return this.#readAgain(table, `a partition of ${table.id} was detached or dropped`)
     const added = partitions === undefined ? [] : seen.leaves.filter((leaf) => !partitions.includes(leaf))
     if (added.length > 0) return this.#join(table, seen.leaves, added, published)
-    const missing = [...(partitions ?? [relation])].filter((leaf) => !published.has(leaf))
-    return missing.length === 0 || published.has(relation) ? null : this.#unpublished(table)
+    return this.#isMissing(table, published) ? this.#unpublished(table) : null
+  }
+
+  #isMissing(table: SourceTable, published: ReadonlySet<number>): boolean {
+    const { relation } = table.schema
+    const leaves = this.#schemaOf(table).partitions ?? [relation]
+    return !published.has(relation) && leaves.some((leaf) => !published.has(leaf))
+  }
+
+  /**
+   * The publication with what it was when the tables were read. A person's is not ours to put right: then the run ends. One of
+   * ours is put right when the tables are read again.
+   */
+  async #compare(now: Memberships, published: ReadonlySet<number>, seen: readonly Seen[]): Promise<void> {
+    const { origin, memory, ours } = this.#parts
+    const tables = this.#parts.tables.filter((_, index) => seen[index]?.exists === true)
+    this.#changes = await memory.changes(origin.publication, tables, now)
+    await memory.remember(
+      (await memory.unknown(tables)).filter((table) => !this.#changes.has(table.id)),
+      now,
+    )
+    if (ours || this.#changes.size === 0) return
+    const missing = tables.find((table) => this.#isMissing(table, published))
+    throw missing === undefined ? changedPublication(origin.publication, this.#changes) : this.#lacking(missing)
   }
 
   #schemaOf(table: SourceTable): TableSchema {
     return this.#parts.relations.schemaOf(table.id) ?? table.schema
   }
 
-  #readAgain(table: SourceTable, reason: string): Barrier {
+  #readAgain(table: SourceTable, reason: string, blind = false): Barrier {
     const schema = this.#schemaOf(table)
-    return { kind: 'schema', previous: schema, schema, changes: [], ambiguous: reason }
+    return { kind: 'schema', previous: schema, schema, changes: [], ambiguous: reason, blind }
   }
 
-  #drop(table: SourceTable): Barrier | null {
-    if (this.#dropped.has(table.id)) return null
-    this.#dropped.add(table.id)
+  /** The catalog is ahead of the log: rows that were written before the table went come first. */
+  async #drop(table: SourceTable): Promise<Barrier | null> {
+    if (!this.#dropped.has(table.id)) this.#dropped.set(table.id, await insertedEnd(this.#parts.sql))
+    const end = this.#dropped.get(table.id) ?? null
+    if (end === null || this.#passed < end) return null
+    this.#dropped.set(table.id, null)
     const schema = this.#schemaOf(table)
     return {
       kind: 'schema',
@@ -112,11 +161,16 @@ export class Watch {
   #unpublished(table: SourceTable): Barrier {
     const { ours, origin } = this.#parts
     if (ours) return this.#readAgain(table, `${table.id} was taken out of the publication ${origin.publication}`)
-    throw new TailraceError(
+    throw this.#lacking(table)
+  }
+
+  #lacking(table: SourceTable): TailraceError {
+    const { publication } = this.#parts.origin
+    return new TailraceError(
       'SCHEMA_CHANGED',
-      `the publication ${origin.publication} no longer holds all of ${table.id}: its changes do not come any more`,
+      `the publication ${publication} no longer holds all of ${table.id}: its changes do not come any more`,
       {
-        hint: `ALTER PUBLICATION ${quoteName(origin.publication)} ADD TABLE ${qualifiedName(table.schema)}; then tailrace resnapshot <pipeline> --tables ${table.id}`,
+        hint: `ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${qualifiedName(table.schema)}; then tailrace resnapshot <pipeline> --tables ${table.id}`,
         path: table.id,
       },
     )
@@ -132,7 +186,7 @@ export class Watch {
     added: readonly number[],
     published: ReadonlySet<number>,
   ): Promise<Barrier | null> {
-    const { sql, ours, origin, relations } = this.#parts
+    const { sql, ours, origin, relations, memory } = this.#parts
     const reason = `a partition of ${table.id} was attached`
     // TRAPS 52: on 14 a table that was written before it was attached sends nothing afterwards, to this walsender.
     if (sql.serverVersion < 150_000) return this.#readAgain(table, reason)
@@ -140,9 +194,13 @@ export class Watch {
     const missing = added.filter((leaf) => !published.has(leaf))
     if (missing.length > 0 && !published.has(table.schema.relation)) {
       if (!ours) return this.#unpublished(table)
-      await sql.query(`ALTER PUBLICATION ${quoteName(origin.publication)} ADD TABLE ${missing.map((leaf) => names.get(leaf)).join(', ')}`)
+      await ensurePublication(sql, origin, [table], ours, () => missing.flatMap((leaf) => names.get(leaf) ?? []))
+    }
+    const fresh = added.filter((leaf) => !this.#joining.has(leaf))
+    if (fresh.length > 0) {
+      await memory.join(table, fresh, await readMemberships(sql, origin.publication, [table]))
       const [row] = await sql.rows('SELECT pg_current_xact_id()')
-      for (const leaf of missing) this.#joining.set(leaf, BigInt(row?.[0] ?? 0))
+      for (const leaf of fresh) this.#joining.set(leaf, BigInt(row?.[0] ?? 0))
     }
     if (await this.#mayRun(added)) return null
     const [row] = await sql.rows(`SELECT ${[...names.values()].map((name) => `EXISTS (SELECT FROM ${name})`).join(' OR ')}`)
@@ -232,6 +290,7 @@ export async function* watched(batches: AsyncIterable<StreamBatch>, watch: Watch
       if (result.done === true) return
       yield result.value
       whole = result.value.position !== null
+      if (result.value.position !== null) watch.passed(result.value.position)
     }
   } catch (error) {
     throw watch.explain(error)
