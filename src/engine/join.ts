@@ -2,7 +2,7 @@ import { problemsOf } from '../sdk/config/problems.ts'
 import { asTailraceError, TailraceError } from '../sdk/errors.ts'
 import { named } from '../sdk/selection.ts'
 import { keptOn, knownTables, wantedOf, type KnownTable } from './choose.ts'
-import { checkTables, newTable, prepareTargets, restoreTable, want } from './prepare.ts'
+import { asWanted, checkTables, newTable, prepareTargets, restoreTable, want } from './prepare.ts'
 import type { Run } from './run.ts'
 import { checkTargets, type PipelineTable } from './tables.ts'
 
@@ -33,7 +33,7 @@ async function addTable(run: Run, known: KnownTable, signal: AbortSignal): Promi
     if (wanted !== null) want(run, table, wanted)
     await checkTables(run, [table], signal)
     run.tables.set(id, table)
-    checkTargets(run.live.map((each) => ({ ...each, ...run.wanted.get(each.id) })))
+    checkTargets(run.live.map((each) => asWanted(run, each)))
     await prepareTargets(run, [table], signal)
   } catch (error) {
     run.wanted.delete(id)

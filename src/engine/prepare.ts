@@ -29,7 +29,7 @@ export async function findTables(run: Run, signal: AbortSignal): Promise<void> {
     throw new TailraceError('CONFIG', 'there is no table to copy', {
       hint: 'the source has no table that this user can see, or --tables names none',
     })
-  checkTargets(run.live.map((table) => ({ ...table, ...run.wanted.get(table.id) })))
+  checkTargets(run.live.map((table) => asWanted(run, table)))
 }
 
 /** CASE 40: a misspelt table in `--map` would be copied under its own name, in silence. */
@@ -145,16 +145,19 @@ export async function checkTables(run: Run, joining: readonly PipelineTable[], s
 
 async function findProblems(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<Problem[]> {
   const purpose: Purpose = run.options.mode.kind === 'copy' ? 'copy' : run.options.snapshot === 'never' ? 'stream' : 'follow'
-  const asked = (table: PipelineTable): PipelineTable => ({ ...table, ...run.wanted.get(table.id) })
-  const sourceTables = tables.filter((table) => !table.gone).map((table) => asked(table).source)
-  const sinkTables = tables.map(asked).map(sinkTable)
-  const beside = tablesBeside(run.options, [...new Set([...run.live, ...tables])].map(asked).map(sinkTable))
+  const sourceTables = tables.filter((table) => !table.gone).map((table) => asWanted(run, table).source)
+  const sinkTables = tables.map((table) => targetNow(run, table))
+  const beside = tablesBeside(
+    run.options,
+    [...new Set([...run.live, ...tables])].map((table) => targetNow(run, table)),
+  )
+  const fresh = (await freshTables(run, tables)).map((table) => targetNow(run, table))
   return [
     ...(await run.source.check(sourceTables, purpose, signal, beside)),
     ...(await run.sink.check(sinkTables, signal)),
     ...selfCopies(sinkTables, beside),
     ...keylessProblems(run, tables),
-    ...(await misfitProblems(run.sink, run.options.ifExists, (await freshTables(run, tables)).map(asked).map(sinkTable), signal)),
+    ...(await misfitProblems(run.sink, run.options.ifExists, fresh, signal)),
   ]
 }
 
@@ -258,8 +261,13 @@ export async function prepareTargets(run: Run, tables: readonly PipelineTable[],
   for (const [table, found] of fresh) await makeTarget(run, table, found, signal)
 }
 
+/** A table on the terms and at the place that this run wants for it. */
+export function asWanted(run: Run, table: PipelineTable): PipelineTable {
+  return { ...table, ...run.wanted.get(table.id) }
+}
+
 function targetNow(run: Run, table: PipelineTable): SinkTable {
-  return sinkTable({ ...table, ...run.wanted.get(table.id) })
+  return sinkTable(asWanted(run, table))
 }
 
 /** A target of an earlier run, on the terms of this one. */

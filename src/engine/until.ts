@@ -68,9 +68,16 @@ export class Until {
     // What is half written was begun when a table was still converging.
     const least = this.#run.midTransaction ? 1 : 0
     const late = time === null ? -1 : transactions.findIndex((each) => each.committedAt > time * 1000)
-    const past = position === null ? -1 : transactions.findIndex((each) => isCommittedPast(this.#run, each, position))
+    const past = position === null ? -1 : this.#firstPast(transactions, position)
     const first = Math.min(...[late, past].map((index) => (index === -1 ? Infinity : index)))
     return Math.max(least, first)
+  }
+
+  /** Commits stand in the order of the log: as long as the last one is wanted, so are all, and one comparison a batch is enough. */
+  #firstPast(transactions: readonly Transaction[], position: Position): number {
+    const last = transactions.at(-1)
+    if (last === undefined || !isCommittedPast(this.#run, last, position)) return -1
+    return transactions.findIndex((each) => isCommittedPast(this.#run, each, position))
   }
 }
 
