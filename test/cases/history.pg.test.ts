@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { chmodSync, writeFileSync } from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { lsnOf, logEnd, onePipeline, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
 
 import { runCli, type Ended } from '../kit/run-cli.ts'
 import { slots } from '../kit/source-database.ts'
 import { until } from '../kit/until.ts'
+import { openSqlite } from '../kit/sqlite-file.ts'
 
 async function simpleTable(p: OnePipeline): Promise<void> {
   await p.source.query(`CREATE TABLE t (id integer PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i`)
@@ -33,11 +33,11 @@ test('CASE 9: a second runner on the same state exits 3 and names the holder; th
 
 /** The same pipeline on another machine, as far as its state knows: a copy of the state file without the lease. */
 function copyState(p: OnePipeline, to: string): void {
-  const database = new DatabaseSync(p.stateFile, { readOnly: true })
+  const database = openSqlite(p.stateFile, 'read')
   database.exec(`VACUUM INTO '${to}'`)
   database.close()
   chmodSync(to, 0o600)
-  const copy = new DatabaseSync(to)
+  const copy = openSqlite(to, 'write')
   copy.exec('UPDATE pipelines SET holder_host = NULL, holder_pid = NULL, holder_started = NULL')
   copy.close()
 }
@@ -151,13 +151,13 @@ test('CASE 12: a sink that fails gives exit ≠ 0 (dsync prints "exited successf
   await using p = await onePipeline()
   await simpleTable(p)
   await p.catchUp()
-  const target = new DatabaseSync(p.targetFile)
+  const target = openSqlite(p.targetFile, 'write')
   target.exec(`CREATE TRIGGER no BEFORE INSERT ON t BEGIN SELECT RAISE(ABORT, 'refused by the target'); END`)
   target.close()
   await p.source.query(`INSERT INTO t VALUES (1001, 'refused')`)
   const ended = await p.catchUp([], 1)
   assert.notDeepEqual(codes(ended), [])
-  const open = new DatabaseSync(p.targetFile)
+  const open = openSqlite(p.targetFile, 'write')
   open.exec('DROP TRIGGER no')
   open.close()
   await p.catchUp()

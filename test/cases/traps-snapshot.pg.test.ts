@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { HOLDING_TRANSFORM, onePipeline, targetValue, type OnePipeline } from '../kit/one-pipeline.ts'
 import { killInSnapshot } from '../kit/kill-in-snapshot.ts'
@@ -8,6 +7,7 @@ import { Random } from '../kit/random.ts'
 import type { LedgerChunk } from '../kit/run-cli.ts'
 import { createHardTables, HARD_TABLES, slots, type SlotRow } from '../kit/source-database.ts'
 import { Writer } from '../kit/write-load.ts'
+import { openSqlite } from '../kit/sqlite-file.ts'
 
 const SMALL_CHUNKS = ['--source.chunk-bytes', '65536', '--workers', '1']
 
@@ -145,9 +145,8 @@ test('TRAP 7: a table cannot be rewritten between the making of the slot and its
 })
 
 function rowCount(p: OnePipeline, table: string): number {
-  const database = new DatabaseSync(p.targetFile, { readOnly: true })
+  const database = openSqlite(p.targetFile, 'read')
   try {
-    database.exec('PRAGMA busy_timeout = 5000')
     return Number(database.prepare(`SELECT count(*) AS n FROM "${table}"`).get()?.['n'])
   } catch {
     return -1
@@ -261,10 +260,10 @@ test('TRAP 11: a crash between the making of the slot and the saving of its posi
   await p.source.query('CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (1)')
   await p.catchUp()
   // What such a crash leaves: the slot and its names, no position, no table copied.
-  const state = new DatabaseSync(p.stateFile)
+  const state = openSqlite(p.stateFile, 'write')
   state.exec('UPDATE pipelines SET position = NULL; DELETE FROM tables; DELETE FROM chunks; DELETE FROM views')
   state.close()
-  const target = new DatabaseSync(p.targetFile)
+  const target = openSqlite(p.targetFile, 'write')
   target.exec('DROP TABLE t; UPDATE tailrace_checkpoints SET position = NULL')
   target.close()
   await p.source.query('INSERT INTO t VALUES (2)')

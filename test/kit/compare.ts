@@ -1,8 +1,8 @@
-import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DuckDBInstance } from '@duckdb/node-api'
 import pg from 'pg'
 import type { SourceDatabase } from './source-database.ts'
+import { openSqlite } from './sqlite-file.ts'
 
 /** A target that can be read whole, by its own client and none of ours. Rows are canonical texts of their columns. */
 export interface Target {
@@ -114,9 +114,8 @@ export function sqliteTarget(file: string): Target {
     kind: 'sqlite',
     uri: `sqlite:${file}`,
     rows: async function* (table, columns) {
-      const database = new DatabaseSync(file, { readOnly: true })
+      const database = openSqlite(file, 'read')
       try {
-        database.exec('PRAGMA busy_timeout = 5000')
         const statement = database.prepare(`SELECT ${columns.map((column) => `"${column.name}"`).join(', ')} FROM "${table}"`)
         statement.setReadBigInts(true)
         let page: string[] = []

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { DatabaseSync } from 'node:sqlite'
 import { tempFolder, type TempFolder } from '../../src/testing/temp-folder.ts'
 import { assertEqual, sqliteTarget, type Target } from './compare.ts'
+import { openSqlite } from './sqlite-file.ts'
 import { readState, runCli, type Cli, type CliOptions, type Ended, type StateView } from './run-cli.ts'
 import { slots, startSource, type SlotRow, type SourceDatabase } from './source-database.ts'
 import { until } from './until.ts'
@@ -77,9 +77,8 @@ export async function onePipeline(settings: Readonly<Record<string, string | num
 }
 
 function checkpointOf(file: string): string | null {
-  const database = new DatabaseSync(file, { readOnly: true })
+  const database = openSqlite(file, 'read')
   try {
-    database.exec('PRAGMA busy_timeout = 5000')
     const name = database.prepare(`SELECT name FROM sqlite_schema WHERE sql LIKE '%epoch%' AND sql LIKE '%position%'`).get()?.['name']
     return (database.prepare(`SELECT position FROM "${String(name)}"`).get()?.['position'] as string | null | undefined) ?? null
   } finally {
@@ -102,9 +101,8 @@ export async function logEnd(source: SourceDatabase): Promise<bigint> {
 
 /** What is in the target now, however far the run is. */
 export function targetValue(file: string, sql: string): unknown {
-  const database = new DatabaseSync(file, { readOnly: true })
+  const database = openSqlite(file, 'read')
   try {
-    database.exec('PRAGMA busy_timeout = 5000')
     return Object.values(database.prepare(sql).get() ?? {})[0]
   } finally {
     database.close()

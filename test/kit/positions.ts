@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { DatabaseSync } from 'node:sqlite'
 import type { OnePipeline } from './one-pipeline.ts'
 import { slots } from './source-database.ts'
+import { openSqlite } from './sqlite-file.ts'
 
 /** Changes the saved position, in the state file and in the target. */
 export function setPositions(p: OnePipeline, change: (position: string) => string): void {
@@ -9,7 +9,7 @@ export function setPositions(p: OnePipeline, change: (position: string) => strin
     [p.stateFile, 'pipelines'],
     [p.targetFile, 'tailrace_checkpoints'],
   ] as const) {
-    const database = new DatabaseSync(file)
+    const database = openSqlite(file, 'write')
     const position = String(database.prepare(`SELECT position FROM ${table}`).get()?.['position'])
     database.prepare(`UPDATE ${table} SET position = ?`).run(change(position))
     database.close()

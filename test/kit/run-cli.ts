@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { existsSync } from 'node:fs'
 import { until, type UntilOptions } from './until.ts'
+import { openSqlite } from './sqlite-file.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 
@@ -102,9 +102,9 @@ export interface StateView {
 /** The state file as it is now; null while it is not there yet. */
 export function readState(file: string): StateView | null {
   if (!existsSync(file)) return null
-  const database = new DatabaseSync(file, { readOnly: true })
+  const database = openSqlite(file, 'read')
   try {
-    database.exec('PRAGMA busy_timeout = 5000; BEGIN')
+    database.exec('BEGIN')
     const pipeline = database.prepare('SELECT position FROM pipelines').get()
     if (pipeline === undefined) return null
     const tables = database.prepare('SELECT id, state, rule FROM tables').all()
@@ -136,9 +136,8 @@ function chunkOf(row: Record<string, unknown>): LedgerChunk {
 /** How many chunks the ledger calls done, cheap enough to be asked all the time. */
 export function chunksDone(file: string): { done: number; all: number } {
   if (!existsSync(file)) return { done: 0, all: 0 }
-  const database = new DatabaseSync(file, { readOnly: true })
+  const database = openSqlite(file, 'read')
   try {
-    database.exec('PRAGMA busy_timeout = 5000')
     const row = database.prepare('SELECT coalesce(sum(done), 0) AS done, count(*) AS "all" FROM chunks').get()
     return { done: Number(row?.['done'] ?? 0), all: Number(row?.['all'] ?? 0) }
   } finally {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { describe, test } from 'node:test'
-import { DatabaseSync } from 'node:sqlite'
 import type { PipelineStatus } from '../../src/library/status.ts'
 import { onePipeline, targetValue, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
 import { runCli, type Ended } from '../kit/run-cli.ts'
+import { openSqlite } from '../kit/sqlite-file.ts'
 
 const SETUP = "CREATE TABLE t (id int PRIMARY KEY, n int, word text); INSERT INTO t SELECT i, i, 'row ' || i FROM generate_series(1, 20) i"
 
@@ -30,9 +30,9 @@ async function started(): Promise<OnePipeline> {
 
 /** Changes the copy behind the pipeline's back. */
 function damage(p: OnePipeline, sql: string): void {
-  const database = new DatabaseSync(p.targetFile)
+  const database = openSqlite(p.targetFile, 'write')
   try {
-    database.exec(`PRAGMA busy_timeout = 5000; ${sql}`)
+    database.exec(`${sql}`)
   } finally {
     database.close()
   }

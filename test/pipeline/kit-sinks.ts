@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
 import { dropMemoryDatabase, memoryDatabase } from '../../src/connectors/memory/database.ts'
 import { tableId } from '../../src/model/schema.ts'
 import { tempFolder } from '../../src/testing/temp-folder.ts'
 import type { Bench } from './kit-source.ts'
 import { Oracle, quote, type Cells } from './kit-oracle.ts'
 import { duckdbReader } from './kit-duckdb.ts'
+import { openSqlite } from '../kit/sqlite-file.ts'
 
 export type SinkName = 'memory' | 'sqlite' | 'duckdb' | 'postgres'
 
@@ -72,7 +72,7 @@ async function sqliteTarget(): Promise<Target> {
     uri: `sqlite://${path}`,
     computes: false,
     execute: async (sql) => {
-      using db = new DatabaseSync(path, { timeout: 10_000 })
+      using db = openSqlite(path, 'write')
       db.exec(sql)
     },
     rows: async (namespace, table) => readSqlite(path, namespace === 'public' ? table : `${namespace}_${table}`),
@@ -83,7 +83,7 @@ async function sqliteTarget(): Promise<Target> {
 
 function readSqlite(path: string, table: string): Cells[] | null {
   if (!existsSync(path)) return null
-  const db = new DatabaseSync(path, { readOnly: true })
+  const db = openSqlite(path, 'read')
   try {
     if (db.prepare('SELECT 1 FROM sqlite_master WHERE name = ?').get(table) === undefined) return null
     const statement = db.prepare(`SELECT * FROM ${quote(table)}`)
