@@ -56,7 +56,7 @@ const COLUMNS = [
   { title: '' },
 ] as const
 
-export function connectorText(connector: Connector): string {
+function connectorText(connector: Connector): string {
   const specs = optionsOf(connector.config)
   const side = connector.source === undefined ? 'SINK' : connector.sink === undefined ? 'SOURCE' : '<SIDE>'
   const head = [

@@ -30,7 +30,7 @@ export interface CommandContext {
   readonly engine: Engine
 }
 
-export function loggerOf({ io, output, references }: CommandContext): Logger {
+function loggerOf({ io, output, references }: CommandContext): Logger {
   const { logLevel: level, logFormat: format } = output.manner
   return createLogger({ level, format, write: (line) => output.line(line), clock: io.clock, secrets: references.secrets })
 }

@@ -40,8 +40,9 @@ export class Output {
 
   /** What a user's module printed: for people, or a line of the log where only JSON is wanted. */
   said(text: string): void {
-    if (this.manner.logFormat === 'json') this.jsonLine({ level: 'info', message: text.replace(/\n$/, '') })
-    else this.line(redact(text.replace(/\n$/, ''), this.#secrets))
+    const message = text.replace(/\n$/, '')
+    if (this.manner.logFormat === 'json') this.jsonLine({ level: 'info', message })
+    else this.line(redact(message, this.#secrets))
   }
 
   /** A line for stderr that is redacted already. */

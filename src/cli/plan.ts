@@ -20,7 +20,7 @@ export async function planCommand(context: CommandContext): Promise<number> {
   return exitCodeOf(plan)
 }
 
-export function planText(plan: Plan): string {
+function planText(plan: Plan): string {
   const lines = [
     `pipeline   ${plan.pipeline}`,
     `source     ${plan.source}`,

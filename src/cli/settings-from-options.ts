@@ -31,7 +31,7 @@ export function settingsFrom(options: OptionValues): PipelineSettings {
 }
 
 /** `caught-up`, a time that begins as ISO 8601 does, or a position, which only the source can judge. */
-export function parseUntil(text: string): NonNullable<PipelineSettings['until']> {
+function parseUntil(text: string): NonNullable<PipelineSettings['until']> {
   if (text === 'caught-up') return text
   if (/^\d{4}-\d\d-\d\d([T ]|$)/.test(text)) return parseTime(text)
   const near = nearest(text, ['caught-up'])

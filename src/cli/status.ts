@@ -71,7 +71,7 @@ function age(status: PipelineStatus, now: number): string {
   return formatSeconds((now - Date.parse(status.updatedAt)) / 1000)
 }
 
-export function statusText(status: PipelineStatus, now: number): string {
+function statusText(status: PipelineStatus, now: number): string {
   const lines = [
     `pipeline  ${status.pipeline}`,
     `source    ${status.source}`,

@@ -5,7 +5,7 @@ import type { SinkTable } from '../sdk/sink.ts'
 import type { Selection, Source, SourceTable } from '../sdk/source.ts'
 import type { KeptTerms, TableRecord } from '../state/store.ts'
 import type { PipelineOptions } from './options.ts'
-import { isSamePlace, targetLabel, targetOf } from './tables.ts'
+import { isSamePlace, NOTHING_KEPT, targetLabel, targetOf } from './tables.ts'
 
 /** A table that the source has, or had when the pipeline last saw it. */
 export interface KnownTable extends NamedTable {
@@ -39,12 +39,12 @@ export async function knownTables(source: Source, records: readonly TableRecord[
   const free = new Map((await source.discover(EVERYTHING, signal)).map(({ schema }) => [schema.id, schema]))
   const held = new Map<TableId, TableSchema>()
   const take = (record: TableRecord, schema: TableSchema | undefined): void => {
-    if (schema === undefined || held.has(record.id)) return
+    if (schema === undefined) return
     held.set(record.id, schema)
     free.delete(schema.id)
   }
   for (const record of records) take(record, free.get(record.id))
-  for (const record of records) take(record, sameRelation([...free.values()], record.schema.relation))
+  for (const record of records) if (!held.has(record.id)) take(record, sameRelation(free.values(), record.schema.relation))
   const known = records.map((record): KnownTable => {
     const now = held.get(record.id)
     const schema = { ...(now ?? record.schema), id: record.id }
@@ -56,8 +56,8 @@ export async function knownTables(source: Source, records: readonly TableRecord[
   ]
 }
 
-function sameRelation(schemas: readonly TableSchema[], relation: number): TableSchema | undefined {
-  return relation === 0 ? undefined : schemas.find((schema) => schema.relation === relation)
+function sameRelation(schemas: Iterable<TableSchema>, relation: number): TableSchema | undefined {
+  return relation === 0 ? undefined : Iterator.from(schemas).find((schema) => schema.relation === relation)
 }
 
 function nameOf(id: TableId): { namespace: string; name: string } {
@@ -71,7 +71,7 @@ export function chosenTables(known: readonly KnownTable[], selection: Selection)
   return new Set(chooseTables(known, selection, added).filter(hasColumns))
 }
 
-function hasColumns({ schema }: KnownTable): boolean {
+export function hasColumns({ schema }: KnownTable): boolean {
   return schema.columns.length > 0
 }
 
@@ -111,7 +111,7 @@ export function plannedTables(known: readonly KnownTable[], options: PipelineOpt
 /** A table on the terms that it was copied on; what changed of them without changing what is copied is taken over. */
 export function keptOn(known: KnownTable, record: TableRecord, selection: Selection): { source: SourceTable; terms: KeptTerms } {
   const terms = termsOf(known.names, selection)
-  const kept = record.terms ?? { ...terms, asked: null, strangers: 'none' as const }
+  const kept = record.terms ?? { ...terms, ...NOTHING_KEPT }
   const taken = known.gone || changedTerms(known, record, terms) !== null ? kept : terms
   return { source: onTerms(record.schema, taken), terms: { ...kept, ...taken } }
 }
@@ -130,7 +130,7 @@ export function wantedOf(known: KnownTable, record: TableRecord, options: Pipeli
   // A bounded copy is told of no schema change: it takes the table as it is.
   const reshaped = (): boolean => options.mode.kind === 'copy' && options.schemaChanges !== 'ignore' && isReshaped(known, record, terms)
   if (reasons.length === 0 && !reshaped()) return null
-  const { asked, strangers } = record.terms ?? { asked: null, strangers: 'none' as const }
+  const { asked, strangers } = record.terms ?? NOTHING_KEPT
   return {
     source: takeTable(known.schema, terms),
     target,

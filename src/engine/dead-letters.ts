@@ -77,8 +77,7 @@ export async function quarantineBatch(run: Run, slices: readonly Slice[]): Promi
         kept.push(row)
         continue
       }
-      const place = run.sequences().get(slice.order[row]!) ?? ''
-      letters.push(deadLetter(run, { slice, row }, place, 'sink', followerError(slice.schema.id)))
+      letters.push(deadLetter(run, { slice, row }, run.sequenceAt(slice.order[row]!), 'sink', followerError(slice.schema.id)))
       run.tally.await(slice.schema.id, { deadLettered: 1 })
     }
     return kept.length === slice.rows ? slice : pickRows(slice, kept)

@@ -39,7 +39,7 @@ export async function writeWithoutPoison(run: Run, batch: StreamBatch, first: Ta
 
 /** The parts in which a batch is to be written: one, unless its transaction is repeated to find a row that was refused. */
 export function partsOf(run: Run, batch: StreamBatch): readonly StreamBatch[] {
-  const { parts, poison } = run.suspects.cut(batch, run.sequences)
+  const { parts, poison } = run.suspects.cut(batch, run.sequenceAt)
   for (const place of poison) countLetter(run, batch.slices[place.slice]!, place.row)
   return parts
 }
@@ -51,7 +51,7 @@ async function narrow(run: Run, part: StreamBatch, error: TailraceError): Promis
   // A commit is refused for the sake of the transaction, not of a row.
   if (first === undefined) return error
   const slice = part.slices[first.slice]!
-  const sequences = places.map((place) => run.sequences().get(place.order) ?? '')
+  const sequences = places.map((place) => run.sequenceAt(place.order))
   if (places.length > 1) run.suspects.suspect(sequences)
   else {
     await saveLetters(run, [deadLetter(run, { slice, row: first.row }, sequences[0]!, 'sink', error)])
@@ -119,7 +119,7 @@ async function withoutRow(run: Run, batch: StreamBatch, places: readonly Place[]
       continue
     }
     const reason = follows ? followerError(slice.schema.id) : error
-    letters.push(deadLetter(run, { slice, row: place.row }, run.sequences().get(place.order) ?? '', 'sink', reason))
+    letters.push(deadLetter(run, { slice, row: place.row }, run.sequenceAt(place.order), 'sink', reason))
     countLetter(run, slice, place.row)
   }
   await saveLetters(run, letters)

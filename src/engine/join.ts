@@ -1,7 +1,7 @@
 import { problemsOf } from '../sdk/config/problems.ts'
 import { asTailraceError, TailraceError } from '../sdk/errors.ts'
 import { named } from '../sdk/selection.ts'
-import { keptOn, knownTables, wantedOf, type KnownTable } from './choose.ts'
+import { hasColumns, keptOn, knownTables, wantedOf, type KnownTable } from './choose.ts'
 import { asWanted, checkTables, newTable, prepareTargets, restoreTable, want } from './prepare.ts'
 import type { Run } from './run.ts'
 import { checkTargets, type PipelineTable } from './tables.ts'
@@ -20,9 +20,9 @@ export async function addTables(run: Run, names: readonly string[], signal: Abor
 }
 
 async function addTable(run: Run, known: KnownTable, signal: AbortSignal): Promise<void> {
-  const { id, schema, record, gone } = known
+  const { id, record, gone } = known
   if (gone) throw new TailraceError('USAGE', 'it is not in the source any more', { path: id })
-  if (schema.columns.length === 0) throw new TailraceError('SCHEMA_UNSUPPORTED', 'it has no column that could be copied', { path: id })
+  if (!hasColumns(known)) throw new TailraceError('SCHEMA_UNSUPPORTED', 'it has no column that could be copied', { path: id })
   const before = run.tables.get(id)
   if (before !== undefined && before.state !== 'removed') return stay(run, before)
   const asked =

@@ -1,6 +1,7 @@
 import type { Memory } from '../sdk/connector.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import type { PipelineState } from '../state/store.ts'
+import { inNameOf } from './name.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import type { Endpoint, Environment } from './options.ts'
 
@@ -23,7 +24,11 @@ async function leaseOf({ name, environment }: ManageRequest): Promise<PipelineSt
 }
 
 /** Drops what the pipeline made upstream and its bookkeeping in the target; the copied tables stay. */
-async function dropBothSides(request: ManageRequest, memory: Memory): Promise<string[]> {
+function dropBothSides(request: ManageRequest, memory: Memory): Promise<string[]> {
+  return inNameOf(request.name, () => drop(request, memory))
+}
+
+async function drop(request: ManageRequest, memory: Memory): Promise<string[]> {
   const { name, environment } = request
   const lent = { pipeline: name, deletes: 'hard' as const, memory, environment }
   const dropped: string[] = []
@@ -42,13 +47,15 @@ async function dropBothSides(request: ManageRequest, memory: Memory): Promise<st
 export async function resetPipeline(request: ManageRequest): Promise<readonly string[]> {
   await using state = await leaseOf(request)
   const dropped = await dropBothSides(request, state.memory)
-  const tables = await Promise.all((await state.tables()).map(async (table) => ({ table, ledger: await state.chunks(table.id) })))
+  const tables = await Promise.all(
+    // Rows of somebody else are never emptied out: whether ours are among them must stay known, too.
+    (await state.tables()).map(async (table) => ({ table, ledger: table.terms?.strangers === 'kept' ? await state.chunks(table.id) : [] })),
+  )
   await state.reset()
   // The tables stay known: what their targets hold is ours, and the next run empties it without being asked.
   for (const { table, ledger } of tables) {
     await state.saveTable({ ...table, state: table.state === 'removed' ? 'removed' : 'pending', rule: null, counters: null })
-    // Rows of somebody else are never emptied out: whether ours are among them must stay known, too.
-    if (table.terms?.strangers === 'kept') await state.saveChunks(table.id, ledger)
+    if (ledger.length > 0) await state.saveChunks(table.id, ledger)
   }
   return [...dropped, `saved position, tables and ledger of ${request.name}`]
 }

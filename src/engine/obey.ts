@@ -6,6 +6,7 @@ import { readAgain } from './again.ts'
 import { addTables, isAnswer } from './join.ts'
 import { transition } from './machine.ts'
 import type { Run } from './run.ts'
+import { NOTHING_KEPT } from './tables.ts'
 
 /**
  * Does what people asked of the tables, in their order. A request is forgotten when its effect is saved: after a crash
@@ -63,7 +64,7 @@ export async function removeKept(run: Run): Promise<void> {
   if (out.size === 0) return
   for (const record of await run.state.tables()) {
     if (!out.has(record.id)) continue
-    const terms = { ...(record.terms ?? { ...NOTHING_SAID, strangers: 'none' as const }), asked: 'out' as const }
+    const terms = { ...(record.terms ?? { ...NOTHING_SAID, ...NOTHING_KEPT }), asked: 'out' as const }
     await run.state.saveTable({ ...record, state: 'removed', terms })
   }
 }

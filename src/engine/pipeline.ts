@@ -7,7 +7,7 @@ import { obey, removeKept } from './obey.ts'
 import { readAgain } from './again.ts'
 import { checkBoth, findTables, lookAtTargets, prepareTargets } from './prepare.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
-import { pipelineIdentity } from './name.ts'
+import { inNameOf, pipelineIdentity } from './name.ts'
 import { transition } from './machine.ts'
 import type { Environment, PipelineOptions } from './options.ts'
 import type { Report } from './report.ts'
@@ -30,7 +30,7 @@ const HEARTBEAT_MILLIS = 5000
 export async function runPipeline(options: PipelineOptions, environment: Environment): Promise<Report> {
   const identity = pipelineIdentity(options)
   try {
-    return await runLeased(options, environment, identity)
+    return await inNameOf(identity.name, () => runLeased(options, environment, identity))
   } finally {
     await forgetUntouched(environment, identity)
   }

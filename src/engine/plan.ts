@@ -3,13 +3,13 @@ import { keyNames } from '../model/schema.ts'
 import type { Problem } from '../sdk/errors.ts'
 import type { Memory } from '../sdk/connector.ts'
 import type { Sink, SinkTable } from '../sdk/sink.ts'
-import type { Purpose, Source } from '../sdk/source.ts'
-import { selfCopies, tablesBeside } from './beside.ts'
+import type { Source } from '../sdk/source.ts'
+import type { PipelineIdentity } from '../state/store.ts'
 import { emptyTables, knownTables, plannedTables, type PlannedTable } from './choose.ts'
-import { pipelineIdentity } from './name.ts'
+import { inNameOf, pipelineIdentity, withName } from './name.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import type { Environment, PipelineOptions, Plan } from './options.ts'
-import { misfitProblems, targetsInTheWay } from './prepare.ts'
+import { problemsBetween, targetsInTheWay } from './prepare.ts'
 import { capabilitiesOf, guaranteeOf } from './run.ts'
 import { chooseFormat } from './snapshot-phase.ts'
 import { targetLabel } from './tables.ts'
@@ -31,6 +31,10 @@ function readOnlyMemory(): Memory {
 /** What `sync` with the same options would do. Takes no lease, makes nothing on either side. */
 export async function planPipeline(options: PipelineOptions, environment: Environment): Promise<Plan> {
   const identity = pipelineIdentity(options)
+  return inNameOf(identity.name, () => lookAhead(options, environment, identity))
+}
+
+async function lookAhead(options: PipelineOptions, environment: Environment, identity: PipelineIdentity): Promise<Plan> {
   const lent = { pipeline: identity.name, deletes: options.deletes, memory: readOnlyMemory(), environment }
   await using source = await openSource(options.source, connectorContext(lent, 'source'))
   await using sink = await openSink(options.sink, connectorContext(lent, 'sink'))
@@ -59,7 +63,7 @@ export async function planPipeline(options: PipelineOptions, environment: Enviro
     // A pipeline that has a position has its origin, which is never made anew.
     upstream: options.mode.kind === 'copy' || (known?.position ?? null) !== null ? [] : (source.plannedUpstream?.() ?? []),
     limits: source.limits?.() ?? [],
-    problems,
+    problems: problems.map((problem) => withName(problem, identity.name)),
   }
 }
 
@@ -71,24 +75,13 @@ async function allProblems(
   known: boolean,
   signal: AbortSignal,
 ): Promise<Problem[]> {
-  const purpose: Purpose = options.mode.kind === 'copy' ? 'copy' : options.snapshot === 'never' ? 'stream' : 'follow'
   const sinkTables = tables.map(plannedTarget)
-  const beside = tablesBeside(options, sinkTables)
-  const problems = [
-    ...(await source.check(
-      tables.map((table) => table.source),
-      purpose,
-      signal,
-      beside,
-    )),
-    ...(await sink.check(sinkTables, signal)),
-    ...selfCopies(sinkTables, beside),
-  ]
-  if (known) return problems
-  problems.push(...(await misfitProblems(sink, options.ifExists, sinkTables, signal)))
+  const fresh = known ? [] : sinkTables
+  const checked = { sourceTables: tables.map((table) => table.source), sinkTables, all: sinkTables, fresh }
+  const problems = await problemsBetween({ options, source, sink }, checked, signal)
   if (options.ifExists !== 'stop') return problems
   const filled: SinkTable[] = []
-  for (const table of sinkTables) if ((await sink.inspect(table, signal)) === 'filled') filled.push(table)
+  for (const table of fresh) if ((await sink.inspect(table, signal)) === 'filled') filled.push(table)
   return [...problems, ...targetsInTheWay(options.ifExists, filled)]
 }
 

@@ -1,9 +1,8 @@
-import type { TableId } from '../model/schema.ts'
 import { throwProblems } from '../sdk/config/problems.ts'
 import { TailraceError, type Problem } from '../sdk/errors.ts'
 import { named, takeTable, termsOf } from '../sdk/selection.ts'
 import type { IfExists, Sink, SinkTable } from '../sdk/sink.ts'
-import type { Purpose } from '../sdk/source.ts'
+import type { Purpose, SourceTable } from '../sdk/source.ts'
 import type { KeptTerms, TableRecord } from '../state/store.ts'
 import { keepsStrangers, leaveOut, startOver } from './again.ts'
 import { selfCopies, tablesBeside } from './beside.ts'
@@ -11,7 +10,8 @@ import { chosenTables, emptyTables, keptOn, knownTables, wantedOf, type KnownTab
 import { parseCounters, zeroCounters } from './counters.ts'
 import { findLosses, lossProblems, readLostAgain, type Loss } from './losses.ts'
 import { transition } from './machine.ts'
-import type { Run } from './run.ts'
+import type { PipelineOptions } from './options.ts'
+import { capabilitiesOf, type Run } from './run.ts'
 import { checkTargets, droppedProblem, sinkTable, targetLabel, targetOf, type PipelineTable } from './tables.ts'
 
 /** Finds the tables: those that an earlier run knew in the shape in which their rows will come, and new ones. */
@@ -144,29 +144,51 @@ export async function checkTables(run: Run, joining: readonly PipelineTable[], s
 }
 
 async function findProblems(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<Problem[]> {
-  const purpose: Purpose = run.options.mode.kind === 'copy' ? 'copy' : run.options.snapshot === 'never' ? 'stream' : 'follow'
-  const sourceTables = tables.filter((table) => !table.gone).map((table) => asWanted(run, table).source)
-  const sinkTables = tables.map((table) => targetNow(run, table))
-  const beside = tablesBeside(
-    run.options,
-    [...new Set([...run.live, ...tables])].map((table) => targetNow(run, table)),
-  )
-  const fresh = (await freshTables(run, tables)).map((table) => targetNow(run, table))
+  const targetsOf = (some: Iterable<PipelineTable>): SinkTable[] => Array.from(some, (table) => targetNow(run, table))
+  const checked = {
+    sourceTables: tables.filter((table) => !table.gone).map((table) => asWanted(run, table).source),
+    sinkTables: targetsOf(tables),
+    all: targetsOf(new Set([...run.live, ...tables])),
+    fresh: targetsOf(freshTables(run, tables)),
+  }
+  return problemsBetween(run, checked, signal)
+}
+
+interface Checked {
+  readonly sourceTables: readonly SourceTable[]
+  readonly sinkTables: readonly SinkTable[]
+  /** With those that are written already. */
+  readonly all: readonly SinkTable[]
+  /** Those that are still to be made. */
+  readonly fresh: readonly SinkTable[]
+}
+
+/** What source and sink, and the pair of them, have against the tables. */
+export async function problemsBetween(
+  { options, source, sink }: Pick<Run, 'options' | 'source' | 'sink'>,
+  { sourceTables, sinkTables, all, fresh }: Checked,
+  signal: AbortSignal,
+): Promise<Problem[]> {
+  const beside = tablesBeside(options, all)
   return [
-    ...(await run.source.check(sourceTables, purpose, signal, beside)),
-    ...(await run.sink.check(sinkTables, signal)),
+    ...(await source.check(sourceTables, purposeOf(options), signal, beside)),
+    ...(await sink.check(sinkTables, signal)),
     ...selfCopies(sinkTables, beside),
-    ...keylessProblems(run, tables),
-    ...(await misfitProblems(run.sink, run.options.ifExists, fresh, signal)),
+    ...keylessProblems(options, sinkTables),
+    ...(await misfitProblems(sink, options.ifExists, fresh, signal)),
   ]
 }
 
+function purposeOf({ mode, snapshot }: PipelineOptions): Purpose {
+  if (mode.kind === 'copy') return 'copy'
+  return snapshot === 'never' ? 'stream' : 'follow'
+}
+
 /** Tables whose targets this run makes: what stands there is somebody else's, or not to stay. */
-async function freshTables(run: Run, tables: readonly PipelineTable[]): Promise<PipelineTable[]> {
-  const known = new Set<TableId>((await run.state.tables()).map((record) => record.id))
+function freshTables(run: Run, tables: readonly PipelineTable[]): PipelineTable[] {
   return tables.filter((table) => {
     const wanted = run.wanted.get(table.id)
-    return !known.has(table.id) || wanted?.moved === true || wanted?.anew === true
+    return !table.ours || wanted?.moved === true || wanted?.anew === true
   })
 }
 
@@ -176,7 +198,7 @@ async function freshTables(run: Run, tables: readonly PipelineTable[]): Promise<
  */
 async function wantAnew(run: Run, signal: AbortSignal): Promise<void> {
   if (run.options.ifExists !== 'replace' || run.sink.misfits === undefined) return
-  const fresh = await freshTables(run, run.live)
+  const fresh = freshTables(run, run.live)
   for (const table of run.live.filter((each) => !each.gone && !fresh.includes(each))) {
     const misfits = (await run.sink.misfits(sinkTable(table), signal)).filter(({ bends }) => bends === undefined)
     if (misfits.length === 0) continue
@@ -188,7 +210,7 @@ async function wantAnew(run: Run, signal: AbortSignal): Promise<void> {
 }
 
 /** Targets to which rows would be added that their columns do not take, or would change in silence. */
-export async function misfitProblems(sink: Sink, ifExists: IfExists, fresh: readonly SinkTable[], signal: AbortSignal): Promise<Problem[]> {
+async function misfitProblems(sink: Sink, ifExists: IfExists, fresh: readonly SinkTable[], signal: AbortSignal): Promise<Problem[]> {
   if (ifExists === 'replace' || sink.misfits === undefined) return []
   const problems: Problem[] = []
   for (const table of fresh) {
@@ -204,10 +226,10 @@ export async function misfitProblems(sink: Sink, ifExists: IfExists, fresh: read
   return problems
 }
 
-function keylessProblems(run: Run, tables: readonly PipelineTable[]): Problem[] {
-  if (run.options.mode.kind === 'copy' || run.capabilities.commit === 'transactional') return []
+function keylessProblems(options: PipelineOptions, tables: readonly SinkTable[]): Problem[] {
+  if (options.mode.kind === 'copy' || capabilitiesOf(options).commit === 'transactional') return []
   return tables
-    .filter((table) => table.source.schema.key.length === 0)
+    .filter((table) => table.schema.key.length === 0)
     .map((table) => ({
       severity: 'warning' as const,
       code: 'SCHEMA_UNSUPPORTED' as const,
@@ -244,7 +266,7 @@ type Found = Awaited<ReturnType<Sink['inspect']>>
 export async function lookAtTargets(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<Sight> {
   const live = tables.filter((table) => table.state !== 'removed')
   const fresh = new Map<PipelineTable, Found>()
-  for (const table of await freshTables(run, live)) fresh.set(table, await run.sink.inspect(targetNow(run, table), signal))
+  for (const table of freshTables(run, live)) fresh.set(table, await run.sink.inspect(targetNow(run, table), signal))
   const filled = [...fresh].filter(([, found]) => found === 'filled').map(([table]) => targetNow(run, table))
   const kept = live.filter((table) => !fresh.has(table))
   const losses = await findLosses(run, kept, signal)

@@ -32,15 +32,15 @@ export function withoutNeedOfRow(change: Change, schema: TableSchema): readonly 
 
 /** The new row with every column; null where the source did not send one and the old row does not show it either. */
 function completeRow({ after, before, beforeKind }: Change, schema: TableSchema): Row | null {
-  const row: Row = {}
+  const filled: [name: string, value: Value][] = []
   for (const { name } of schema.columns) {
     const sent = valueOf(after, name)
     const value = sent === UNCHANGED && beforeKind === 'full' ? valueOf(before, name) : sent
     if (value === undefined || value === UNCHANGED) return null
-    row[name] = value
+    if (value !== sent) filled.push([name, value])
   }
   // A column too many is the encoder's to refuse.
-  return { ...after, ...row }
+  return filled.length === 0 ? after : { ...after, ...Object.fromEntries(filled) }
 }
 
 /** A column may be called `constructor`. */

@@ -12,6 +12,7 @@ import { Quarantine } from './quarantine.ts'
 import type { TableFence } from './fence.ts'
 import { Suspects } from './suspects.ts'
 import { derivedState } from './machine.ts'
+import { withName } from './name.ts'
 import type { Environment, PipelineOptions } from './options.ts'
 import type { Guarantee, Lag, PipelineStateName, Report, ReportProblem, TableReport } from './report.ts'
 import { recordOf, targetLabel, type PipelineTable } from './tables.ts'
@@ -110,6 +111,9 @@ export class Run {
     this.suspects.clear()
   }
 
+  /** The sequence of the row of the batch at hand that has this `order`; '' for one of a snapshot. */
+  readonly sequenceAt = (order: number): string => this.sequences().get(order) ?? ''
+
   /** The open transaction will come again. */
   rollback(): void {
     this.tally.rollback()
@@ -119,9 +123,7 @@ export class Run {
   }
 
   note(problem: Problem | ReportProblem): void {
-    // A connector writes `<pipeline>` in what is to be typed.
-    const hint = problem.hint?.replaceAll('<pipeline>', this.identity.name)
-    this.#problems.set(`${problem.code} ${problem.path ?? ''} ${problem.message}`, hint === undefined ? problem : { ...problem, hint })
+    this.#problems.set(`${problem.code} ${problem.path ?? ''} ${problem.message}`, withName(problem, this.identity.name))
   }
 
   /** What was noted under a code is over: a reconnect succeeded. */

@@ -1,6 +1,6 @@
 import type { SnapshotFormat, SnapshotFrame } from '../model/batch.ts'
 import { isKeptUnique, keyNames, type TableId, type TableSchema } from '../model/schema.ts'
-import { TailraceError } from '../sdk/errors.ts'
+import { asTailraceError, TailraceError } from '../sdk/errors.ts'
 import type { Loader } from '../sdk/sink.ts'
 import type { Chunk, Snapshot } from '../sdk/source.ts'
 import type { ChunkRecord } from '../state/store.ts'
@@ -81,8 +81,7 @@ async function takeShape(run: Run, table: PipelineTable, source: PipelineTable['
   if (source === undefined) throw new TailraceError('BUG', `the snapshot does not hold ${table.id}`)
   const before = sinkTable(table)
   table.source = source
-  const ledger = await run.state.chunks(table.id)
-  if (hasOtherShape(before.schema, source.schema) && holdsRows(table, ledger)) {
+  if (hasOtherShape(before.schema, source.schema) && holdsRows(table, await run.state.chunks(table.id))) {
     // Rows may have been written anew, which no change log tells (TRAPS 46): what was read in an earlier view counts no more.
     const { strangers } = table.terms
     const keyed = source.schema.key.length > 0
@@ -106,14 +105,14 @@ function hasOtherShape(before: TableSchema, now: TableSchema): boolean {
 async function planTable(run: Run, table: PipelineTable, snapshot: Snapshot, mode: SnapshotMode, signal: AbortSignal): Promise<Job[]> {
   const ledger = await run.state.chunks(table.id)
   const complete = ledger.length > 0 && ledger.every((record) => record.done)
-  const { schema } = table.source
+  const holds = holdsRows(table, ledger)
   const mixed = keepsStrangers(run, table) && ledger.some((record) => record.view !== null && !record.done)
-  await refuseKeyTwice(run, table, holdsRows(table, ledger), snapshot, signal)
+  await refuseKeyTwice(run, table, holds, snapshot, signal)
   const resume = mode === 'again' && table.state === 'copying' && (table.rule === 'chunk' || complete) && ledger.length > 0 && !mixed
   if (resume) return resumeTable(run, table, ledger)
-  const keyed = schema.key.length > 0
+  const keyed = table.source.schema.key.length > 0
   const reason = 'its copy was interrupted'
-  const merge = holdsRows(table, ledger) && (await makeRoom(run, table, sinkTable(table), { keyed, reason }, signal))
+  const merge = holds && (await makeRoom(run, table, sinkTable(table), { keyed, reason }, signal))
   await forgetHoles(run, table.id)
   const plan = await snapshot.plan(table.source, signal)
   await run.state.saveChunks(
@@ -195,7 +194,7 @@ async function workThrough(run: Run, { snapshot, jobs, view, formats, copied }: 
 }
 
 function isAbort(error: unknown): boolean {
-  return (error instanceof TailraceError && error.code === 'ABORTED') || (error instanceof Error && error.name === 'AbortError')
+  return asTailraceError(error).code === 'ABORTED'
 }
 
 async function chooseFormats(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<Map<TableId, SnapshotFormat>> {

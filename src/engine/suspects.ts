@@ -40,7 +40,7 @@ export class Suspects {
   /** The batch without its poison, cut where rows are suspected. The last part brings the position, and has no row to blame. */
   cut(
     batch: StreamBatch,
-    sequences: () => ReadonlyMap<number, string>,
+    sequenceAt: (order: number) => string,
   ): { readonly parts: readonly StreamBatch[]; readonly poison: readonly Place[] } {
     if (this.#rows.size + this.#poison.size === 0 || batch.barrier !== null) return { parts: [batch], poison: [] }
     const poison: Place[] = []
@@ -48,7 +48,7 @@ export class Suspects {
     const size = Math.ceil(this.#rows.size / PIECES)
     let suspected = false
     for (const place of placesOf(batch)) {
-      const sequence = sequences().get(place.order) ?? ''
+      const sequence = sequenceAt(place.order)
       if (this.#poison.has(sequence)) {
         poison.push(place)
         continue

@@ -22,6 +22,9 @@ export interface PipelineTable {
   readonly gone: boolean
 }
 
+/** How a table came in where nothing is known of it: an older release did not say. */
+export const NOTHING_KEPT: Pick<KeptTerms, 'asked' | 'strangers'> = { asked: null, strangers: 'none' }
+
 export function sinkTable(table: PipelineTable): SinkTable {
   return { id: table.id, schema: table.source.schema, target: table.target }
 }

@@ -126,7 +126,7 @@ class TransformRun {
       return { change: result, origin: change, order: this.#order + n, transaction: slice.transactions[row]!, placeHigh, placeLow }
     })
     this.#outputOf(slice).addAll(placed)
-    placed.forEach(({ order }, n) => this.#sequences.set(order, written.length === 1 ? sequence : `${sequence}.${n}`))
+    if (sequence !== '') placed.forEach(({ order }, n) => this.#sequences.set(order, written.length === 1 ? sequence : `${sequence}.${n}`))
     this.#order += written.length
     // A row that was filtered counts as that, whatever is written for it.
     const beyond = written.length - Math.min(results.length, 1)

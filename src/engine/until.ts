@@ -1,10 +1,10 @@
 import type { StreamBatch } from '../model/batch.ts'
 import type { Position, Transaction } from '../model/position.ts'
-import { pickRows } from '../model/slice-builder.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import type { Source } from '../sdk/source.ts'
 import type { Mode } from './options.ts'
 import type { Run } from './run.ts'
+import { pickPlaces, placesOf } from './suspects.ts'
 
 /** The position that a person typed for `--until`; refused where it is none of the source's. Null for the other goals. */
 export async function namedPosition(source: Source, mode: Mode, signal: AbortSignal): Promise<Position | null> {
@@ -113,16 +113,9 @@ async function endAt(run: Run, time: number, signal: AbortSignal): Promise<Posit
 }
 
 function firstTransactions(batch: StreamBatch, count: number): StreamBatch {
-  const slices = batch.slices
-    .map((slice) =>
-      pickRows(
-        slice,
-        Array.from({ length: slice.rows }, (_, row) => row).filter((row) => slice.transactions[row]! < count),
-      ),
-    )
-    .filter((slice) => slice.rows > 0)
+  const places = placesOf(batch).filter(({ slice, row }) => batch.slices[slice]!.transactions[row]! < count)
   const transactions = batch.transactions.slice(0, count)
   const position = transactions.at(-1)?.end
   if (position === undefined || position === null) throw new TailraceError('BUG', 'a transaction within a batch has no end')
-  return { ...batch, slices, transactions, position, rows: slices.reduce((sum, slice) => sum + slice.rows, 0) }
+  return { ...pickPlaces(batch, places), transactions, position }
 }

@@ -5,7 +5,7 @@ import { nearest } from '../sdk/config/nearest.ts'
 import { quoteWord, usage } from '../sdk/config/problems.ts'
 import type { StateStore } from '../state/store.ts'
 
-export const DEFAULT_STATE = '.tailrace/state.db'
+const DEFAULT_STATE = '.tailrace/state.db'
 
 /** Where state lies: null is the memory of this process. */
 export interface StatePlace {

@@ -72,21 +72,15 @@ export function carryOf(batch: StreamBatch, carry: PlaceCarry | null): PlaceCarr
     transaction: transaction.id,
     high,
     low,
-    rows: before + countAt(batch, batch.transactions.indexOf(transaction), high, low, Infinity),
+    rows: before + countAt(batch, batch.transactions.indexOf(transaction), high, low),
   }
 }
 
-function countAt(batch: StreamBatch, transaction: number, high: number, low: number, below: number): number {
+function countAt(batch: StreamBatch, transaction: number, high: number, low: number): number {
   let rows = 0
   for (const slice of batch.slices) {
     for (let row = 0; row < slice.rows; row++) {
-      if (
-        slice.places[row * 2 + 1] === low &&
-        slice.places[row * 2] === high &&
-        slice.transactions[row] === transaction &&
-        slice.order[row]! < below
-      )
-        rows++
+      if (slice.places[row * 2 + 1] === low && slice.places[row * 2] === high && slice.transactions[row] === transaction) rows++
     }
   }
   return rows
