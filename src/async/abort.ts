@@ -22,17 +22,27 @@ export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<
     return Promise.reject(signal.reason as Error)
   }
   return new Promise<T>((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason as Error)
-    signal.addEventListener('abort', onAbort, { once: true })
+    const giveUp = (): void => reject(signal.reason as Error)
+    signal.addEventListener('abort', giveUp, { once: true })
     work.then(
       (value) => {
-        signal.removeEventListener('abort', onAbort)
+        signal.removeEventListener('abort', giveUp)
         resolve(value)
       },
       (error: unknown) => {
-        signal.removeEventListener('abort', onAbort)
+        signal.removeEventListener('abort', giveUp)
         reject(error as Error)
       },
     )
   })
+}
+
+/**
+ * Calls `act` when the signal aborts, until it is disposed. Throws the signal's reason when it has aborted already: no event
+ * would come any more.
+ */
+export function onAbort(signal: AbortSignal, act: () => void): Disposable {
+  signal.throwIfAborted()
+  signal.addEventListener('abort', act, { once: true })
+  return { [Symbol.dispose]: () => signal.removeEventListener('abort', act) }
 }

@@ -1,6 +1,7 @@
 import { columnAt, keyNames, parseTableName, type Column, type TableId, type TableSchema } from '../model/schema.ts'
 import { TailraceError } from './errors.ts'
 import { nearest } from './config/nearest.ts'
+import { splitOutsideQuotes } from './config/values.ts'
 import { quoteForShell } from './shell.ts'
 import type { Selection, SourceTable } from './source.ts'
 
@@ -97,9 +98,24 @@ export function onTerms(schema: TableSchema, terms: TableTerms): SourceTable {
   }
 }
 
-/** What leaves a column out, to be typed in a shell. */
-export function excludeOption(table: TableId, column: string): string {
-  return `--exclude ${quoteForShell(`${table}.${column}`)}`
+/** What leaves columns out, to be typed in a shell. */
+export function excludeOption(table: TableId, ...columns: readonly string[]): string {
+  return `--exclude ${quoteForShell(columns.map((column) => `${table}.${quotePart(column)}`).join(','))}`
+}
+
+/** Only where the name would be taken apart: any other stands for itself. */
+function quotePart(column: string): string {
+  return /[",.]|^\s|\s$/.test(column) ? `"${column.replaceAll('"', '""')}"` : column
+}
+
+/** What names the tables, to be typed in a shell. */
+export function tablesOption(tables: readonly TableId[]): string {
+  return `--tables ${quoteForShell(tables.join(','))}`
+}
+
+/** What leaves the table out, to be typed in a shell. */
+export function leaveOutOption(table: TableId): string {
+  return `--tables ${quoteForShell(`${LEAVE_OUT}${table}`)}`
 }
 
 /** A pattern `name`, `schema.name`, with `*` for any run of characters, as a test on tables. */
@@ -120,7 +136,7 @@ function glob(text: string): RegExp {
 }
 
 /** For a name of a table that is none of these: the nearest right one. */
-export function unknownTable(pattern: string, all: readonly TableSchema[]): TailraceError {
+function unknownTable(pattern: string, all: readonly TableSchema[]): TailraceError {
   const guess = nearest(
     pattern,
     all.flatMap((schema) => [schema.id, schema.name]),
@@ -161,9 +177,10 @@ function project(schema: TableSchema, { columns: wanted, excluded, key }: TableT
 }
 
 function excludedColumn(pattern: string, names: readonly Name[]): string[] {
-  const dot = pattern.lastIndexOf('.')
-  const [table, column] = dot < 0 ? ['*', pattern] : [pattern.slice(0, dot), pattern.slice(dot + 1)]
-  return names.some(tablePattern(table)) ? [column.replace(/^"(.*)"$/, '$1')] : []
+  const parts = splitOutsideQuotes(pattern, '.')
+  const [table, column] = [parts.slice(0, -1).join('.') || '*', parts.at(-1) ?? '']
+  if (!names.some(tablePattern(table))) return []
+  return [/^".*"$/s.test(column) ? column.slice(1, -1).replaceAll('""', '"') : column]
 }
 
 function findColumn(schema: TableSchema, name: string): Column {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { startFaultProxy } from '../../src/testing/fault-proxy.ts'
-import { HOLDING_TRANSFORM, logEnd, lsnOf, onePipeline, targetValue, type OnePipeline } from '../kit/one-pipeline.ts'
+import { lsnOf } from '../kit/lsn.ts'
+import { HOLDING_TRANSFORM, logEnd, onePipeline, targetValue, type OnePipeline } from '../kit/one-pipeline.ts'
 import { createHardTables, HARD_TABLES, slots } from '../kit/source-database.ts'
 import { startWriteLoad } from '../kit/write-load.ts'
 import type { Cli } from '../kit/run-cli.ts'
@@ -71,6 +72,25 @@ test('CASE 7: a connection that is half open is noticed and made anew', async ()
   await cli.until('the row over a new connection', () => targetValue(p.targetFile, 'SELECT count(*) FROM t') === 2)
   cli.interrupt()
   assert.equal((await cli.ended()).code, 0, cli.stderr)
+  await p.equal('t')
+})
+
+test('Ctrl-C at any moment of a new connection to the source ends well', async () => {
+  await using p = await onePipeline()
+  await p.source.query(`CREATE TABLE t (id integer PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')`)
+  await using proxy = await startFaultProxy({ host: '127.0.0.1', port: p.source.server.port })
+  const sourceUri = `postgres://postgres@127.0.0.1:${proxy.port}/postgres?sslmode=disable`
+  for (const bytes of [0, 300, 700, 1500, 3000]) {
+    await using cli = await p.follow([], { sourceUri })
+    proxy.resetAll()
+    const goal = proxy.delivered + bytes
+    await cli.until('a new connection', () => proxy.connections > 0 && proxy.delivered >= goal)
+    proxy.faults.stalled = true
+    cli.interrupt()
+    await cli.until('the interrupt heard', () => cli.stderr.includes('draining'))
+    proxy.faults.stalled = false
+    assert.equal((await cli.ended()).code, 0, cli.stderr)
+  }
   await p.equal('t')
 })
 

@@ -3,6 +3,7 @@ import type { Position } from '../../../model/position.ts'
 import type { TableId, TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { Logger } from '../../../sdk/logger.ts'
+import { tablesOption } from '../../../sdk/selection.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
 import { compact } from '../../../sdk/sql/compact.ts'
 import { fillCells } from '../../../sdk/sql/fill.ts'
@@ -316,9 +317,9 @@ export function fencedError(stored: number | null, ours: number): TailraceError 
 }
 
 function holeError(schema: TableSchema | null): TailraceError {
-  const name = schema?.id ?? 'the target'
-  return new TailraceError('NOT_ACCOUNTED', `${name}: the change log changes a row that is not in the target table`, {
-    hint: `somebody else writes to the target, or the copy was not complete; tailrace resnapshot <pipeline> --tables ${name}`,
+  const again = `tailrace resnapshot <pipeline>${schema === null ? '' : ` ${tablesOption([schema.id])}`}`
+  return new TailraceError('NOT_ACCOUNTED', `${schema?.id ?? 'the target'}: the change log changes a row that is not in the target table`, {
+    hint: `somebody else writes to the target, or the copy was not complete; ${again}`,
     ...(schema === null ? {} : { path: schema.id }),
   })
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
-import type { Problem } from '../../../sdk/errors.ts'
+import { TailraceError, type Problem } from '../../../sdk/errors.ts'
 import { startPostgres } from '../../../testing/postgres-server.ts'
 import { sinkTable } from '../../../testing/sink-batches.ts'
 import { pgTable } from './test-data/tables.ts'
@@ -51,6 +51,45 @@ describe(`check of a PostgreSQL ${server.major} target`, () => {
     assert.deepEqual(hints(await sink.check([table, other], signal), 'error'), [])
     await sink.checkpoints.claim(signal)
     await sink.applySchema(table, null, signal)
+  })
+
+  it('the right to temporary tables is asked for with --deletes soft only, where rows are merged, and the GRANT suffices', async () => {
+    await using target = await server.target({ user: 'lasting' })
+    await target.makeRole('lasting')
+    await target.oracle.run(`REVOKE TEMPORARY ON DATABASE ${target.database} FROM PUBLIC`)
+    const grant = `GRANT TEMPORARY ON DATABASE ${target.database} TO lasting;`
+    const soft = await target.sink({ deletes: 'soft' })
+    const keyless = sinkTable({ ...docs, key: [] })
+    assert.deepEqual(hints(await soft.check([table], signal), 'error'), [grant])
+    assert.deepEqual(hints(await soft.check([keyless], signal), 'error'), [])
+    assert.deepEqual(hints(await (await target.sink()).check([table], signal), 'error'), [])
+    await soft.checkpoints.claim(signal)
+    await soft.applySchema(table, null, signal)
+    const request = {
+      table,
+      chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 },
+      format: 'csv',
+      replace: false,
+      merge: true,
+    } as const
+    await assert.rejects(soft.load(request, signal), { code: 'NOT_ALLOWED', hint: grant })
+    await target.oracle.run(grant)
+    assert.deepEqual(hints(await soft.check([table], signal), 'error'), [])
+    await using loader = await soft.load(request, signal)
+    await loader.write({ format: 'csv', data: Buffer.from('1,one\n'), rows: 1, bytes: 6 })
+    assert.equal((await loader.finish()).rows, 1)
+  })
+
+  it('what is to be typed is quoted for a shell where names need it', async () => {
+    await using target = await server.target()
+    const mixed = sinkTable(pgTable({ name: 'My Docs', columns: ['id integer', 'name text'], key: ['id'] }))
+    await target.oracle.run(`CREATE TABLE "My Docs" (id integer PRIMARY KEY, name text GENERATED ALWAYS AS ('x') STORED)`)
+    const sink = await target.sink()
+    assert.deepEqual(hints(await sink.check([mixed], signal), 'error'), [`--exclude 'public."My Docs".name'`])
+    await target.oracle.run('DROP TABLE "My Docs"')
+    const gone = await sink.formats(mixed, signal).catch((error: unknown) => error)
+    assert.ok(gone instanceof TailraceError)
+    assert.match(gone.hint ?? '', /resnapshot <pipeline> --tables 'public\."My Docs"'$/)
   })
 
   it('TRAP 36, CASE 25: triggers that would fire', async () => {

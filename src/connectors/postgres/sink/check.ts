@@ -1,10 +1,12 @@
-import { columnAt, keyNames, type TableId, type TableSchema } from '../../../model/schema.ts'
+import { columnAt, keyNames, type TableSchema } from '../../../model/schema.ts'
 import type { Problem } from '../../../sdk/errors.ts'
+import { excludeOption } from '../../../sdk/selection.ts'
 import type { Misfit, SinkTable } from '../../../sdk/sink.ts'
 import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { identifierProblem, quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PostgresConfig } from '../config.ts'
-import { columnType, hopeful, losses, type DdlContext } from './ddl.ts'
+import { columnType, losses, type DdlContext, type TypeContext } from './ddl.ts'
+import { temporaryRight } from './merge.ts'
 import { NAME_BYTES, type SinkSession } from './session.ts'
 import { isWidening } from './widening.ts'
 import { placeOf, readTarget, targetSql, uniqueIndexOn, type TargetTable } from './target-table.ts'
@@ -17,14 +19,15 @@ export async function checkTarget(
   {
     config,
     soft,
-    contexts,
-  }: { readonly config: PostgresConfig; readonly soft: boolean; readonly contexts: ReadonlyMap<TableId, DdlContext> },
+    contextOf,
+  }: { readonly config: PostgresConfig; readonly soft: boolean; readonly contextOf: (table: SinkTable) => Promise<DdlContext> },
   tables: readonly SinkTable[],
 ): Promise<Problem[]> {
   const problems = [
     ...(await checkServer(session)),
     ...(await checkBookkeeping(session, config)),
     ...(await checkNamespaces(session, tables)),
+    ...(soft && tables.some(({ schema }) => schema.key.length > 0) ? await checkTemporary(session) : []),
   ]
   const ids = new Set<number>()
   for (const table of tables) {
@@ -37,12 +40,11 @@ export async function checkTarget(
           'error',
           'CONFIG',
           `${table.id} has a column ${DELETED_COLUMN} of its own, which soft deletes need for their mark`,
-          `--exclude ${table.id}.${DELETED_COLUMN}, or --deletes hard`,
+          `${excludeOption(table.id, DELETED_COLUMN)}, or --deletes hard`,
         ),
       )
     }
-    const context = contexts.get(table.id) ?? hopeful(soft)
-    problems.push(...checkLosses(table, target, context))
+    problems.push(...checkLosses(table, target, await contextOf(table)))
     if (target === null) continue
     if (ids.has(target.oid))
       problems.push(problem(table, 'error', 'CONFIG', `two tables go to ${targetSql(table)}`, 'give one of them another name with --map'))
@@ -161,6 +163,20 @@ async function checkNamespaces(session: SinkSession, tables: readonly SinkTable[
   return problems
 }
 
+/** What is read again, also after an interrupted copy, is merged into rows that are marked as deleted. */
+async function checkTemporary({ connection }: SinkSession): Promise<Problem[]> {
+  const right = await temporaryRight(connection)
+  if (right.held) return []
+  return [
+    {
+      severity: 'error',
+      code: 'NOT_ALLOWED',
+      message: `${right.missing}, from which with --deletes soft rows that are read again are merged into the target`,
+      hint: right.grant,
+    },
+  ]
+}
+
 function checkNames(table: SinkTable): Problem[] {
   const place = placeOf(table)
   const names = [
@@ -276,7 +292,7 @@ function checkColumns(table: SinkTable, target: TargetTable): Problem[] {
     if (own.generated)
       error(
         `${target.sql}.${column.name} is generated in the target, and the source sends values for it`,
-        `--exclude ${table.id}.${column.name}`,
+        excludeOption(table.id, column.name),
       )
   }
   const given = new Set(schema.columns.map((column) => column.name))
@@ -291,7 +307,7 @@ function checkColumns(table: SinkTable, target: TargetTable): Problem[] {
 }
 
 /** Columns that stand there already and do not take every value of the source's as it is. */
-export function findMisfits(schema: TableSchema, target: TargetTable, context: DdlContext): Misfit[] {
+export function findMisfits(schema: TableSchema, target: TargetTable, context: TypeContext): Misfit[] {
   return schema.columns.flatMap((column) => {
     const own = target.columns.get(column.name)
     const wanted = columnType(schema, column, context)

@@ -8,10 +8,14 @@ import { POSTGRES_TYPES } from '../type-table.ts'
 import { NAME_BYTES } from './session.ts'
 import { placeOf, targetSql } from './target-table.ts'
 
-/** What decides how a table is made: which of the source's types the target has, and its version. */
-export interface DdlContext {
+/** What decides the types of columns. */
+export interface TypeContext {
   /** Whether the target knows a type by the source's spelling. */
   readonly hasType: (sourceType: string) => boolean
+}
+
+/** What decides how a table is made: which of the source's types the target has, and its version. */
+export interface DdlContext extends TypeContext {
   /** Whether the target can evaluate an expression of the source: it has what it calls. */
   readonly canEvaluate: (expression: string) => boolean
   readonly serverVersion: number
@@ -26,7 +30,7 @@ export function hopeful(soft: boolean): DdlContext {
 export const DELETED_SQL = `${quoteIdentifier(DELETED_COLUMN)} boolean NOT NULL DEFAULT false`
 
 /** The type of the column in the target: the source's own where both are PostgreSQL and the target has it. */
-export function columnType(schema: TableSchema, column: Column, context: DdlContext): string {
+export function columnType(schema: TableSchema, column: Column, context: TypeContext): string {
   if (schema.dialect === 'postgres' && context.hasType(column.sourceType)) return column.sourceType
   return targetType(POSTGRES_TYPES, column.type).sql
 }
@@ -58,7 +62,12 @@ export function columnSql(schema: TableSchema, column: Column, context: DdlConte
 export function defaultOf(schema: TableSchema, column: Column, context: DdlContext): string | null {
   if (schema.dialect !== 'postgres' || column.default === undefined || !context.hasType(column.sourceType)) return null
   if (isNumbered(schema, column)) return null
-  return isLiteral(column.default, column.sourceType) || context.canEvaluate(column.default) ? column.default : null
+  return needsEvaluation(schema, column) && !context.canEvaluate(column.default) ? null : column.default
+}
+
+/** Whether only the target can say if it can have the column's default. */
+export function needsEvaluation(schema: TableSchema, column: Column): boolean {
+  return column.default !== undefined && !isNumbered(schema, column) && !isLiteral(column.default, column.sourceType)
 }
 
 /** `'text'::type`: the type alone decides, which may be an enum that is still to be made. */

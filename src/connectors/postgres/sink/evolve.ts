@@ -1,5 +1,6 @@
-import { keyNames, type Column, type TableSchema } from '../../../model/schema.ts'
+import { keyNames, type Column, type TableId, type TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
+import { tablesOption } from '../../../sdk/selection.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
 import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { evolutionSteps, type EvolutionStep } from '../../../sdk/sql/evolve.ts'
@@ -201,16 +202,9 @@ class Planner {
     const to = columnType(this.#next, after, this.#context)
     const present = this.#target.columns.get(before.name)?.fullType ?? before.sourceType
     if (present === to) return
-    if (!isWidening(present, to) && !(this.#context.dead && !this.#context.empty)) {
+    if (!isWidening(present, to)) {
       if (this.#context.empty) return this.#retypeEmpty(after, to)
-      throw new TailraceError(
-        'SCHEMA_CHANGED',
-        `the type of ${this.#next.id}.${after.name} changed from ${present} to ${to}, which may have changed values that are not in the change log`,
-        {
-          path: this.#next.id,
-          hint: `read the table again: tailrace resnapshot <pipeline> --tables ${this.#next.id}; or change the target's column by hand`,
-        },
-      )
+      if (!this.#context.dead) throw retypeError(this.#next.id, after.name, present, to)
     }
     const quoted = quoteIdentifier(after.name)
     this.#alter(`ALTER COLUMN ${quoted} TYPE ${to} USING ${quoted}::${to}`)
@@ -244,6 +238,14 @@ class Planner {
     if (uniqueIndexOn(this.#target, names) !== undefined && names.every((name) => this.#target.columns.has(name))) return
     this.statements.push(...indexSql(moved, index, fitIdentifier(index.name, NAME_BYTES)))
   }
+}
+
+function retypeError(id: TableId, column: string, from: string, to: string): TailraceError {
+  return new TailraceError(
+    'SCHEMA_CHANGED',
+    `the type of ${id}.${column} changed from ${from} to ${to}, which may have changed values that are not in the change log`,
+    { path: id, hint: `read the table again: tailrace resnapshot <pipeline> ${tablesOption([id])}; or change the target's column by hand` },
+  )
 }
 
 /** Labels added to enums, which must be committed before a row can use them. */

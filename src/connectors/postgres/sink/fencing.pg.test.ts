@@ -9,7 +9,8 @@ import { startPostgres } from '../../../testing/postgres-server.ts'
 import { at, batchOf, insert, update } from '../../../testing/sink-batches.ts'
 import { isError, type SinkBench } from '../../../testing/sink-bench.ts'
 import { pgTable, primaryKey } from './test-data/tables.ts'
-import { TargetServer, type Oracle, type Target } from './test-data/target-server.ts'
+import type { Oracle } from './test-data/oracle.ts'
+import { TargetServer, type Target } from './test-data/target-server.ts'
 
 const server = await TargetServer.start(startPostgres)
 after(() => server[Symbol.asyncDispose]())

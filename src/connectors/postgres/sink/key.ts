@@ -1,5 +1,6 @@
 import { keyNames, type Index } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
+import { tablesOption } from '../../../sdk/selection.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
 import { fitIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
@@ -34,6 +35,6 @@ export async function freeName(connection: PgConnection, table: SinkTable, index
 export function notUniqueError(table: SinkTable): TailraceError {
   return new TailraceError('NOT_ACCOUNTED', `the rows of ${targetSql(table)} are not unique by ${keyNames(table.schema).join(', ')}`, {
     path: table.id,
-    hint: `the target held other rows before, or --key names columns that are not unique; tailrace resnapshot <pipeline> --tables ${table.id}`,
+    hint: `the target held other rows before, or --key names columns that are not unique; tailrace resnapshot <pipeline> ${tablesOption([table.id])}`,
   })
 }

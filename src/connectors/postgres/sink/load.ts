@@ -8,6 +8,7 @@ import type { CopyIn } from '../wire/copy.ts'
 import { translate } from '../wire/pg-error.ts'
 import { CopyTextWriter } from './encode.ts'
 import { requireCommit, type Fence } from './fenced.ts'
+import { makeStage, mergeSql, STAGE } from './merge.ts'
 import { acceptsBinary } from './relay.ts'
 import { abortable, type SinkSession } from './session.ts'
 import { TableStatements } from './statements.ts'
@@ -39,7 +40,7 @@ export async function startLoad(pool: SessionPool, fence: Fence, request: LoadRe
       const statements = new TableStatements(schema, target, { match: matchOf(schema), soft: false, prefix: '' })
       if (request.replace) await connection.query(emptyRangeSql(request, target))
       const merge = request.merge === true && schema.key.length > 0 ? mergeSql(statements, schema, session) : null
-      if (merge !== null) await connection.query(merge.stage)
+      if (merge !== null) await makeStage(connection, merge.stage)
       const copy = await connection.copyIn(statements.copy(OPTIONS[request.format], merge === null ? target.sql : STAGE))
       return new CopyLoader({ pool, session, copy, request, statements, end: [...(merge?.end ?? []), 'COMMIT'].join('; '), signal })
     })
@@ -47,31 +48,6 @@ export async function startLoad(pool: SessionPool, fence: Fence, request: LoadRe
     await pool.discard(session)
     throw translate(error, `loading ${request.table.id}`, 'sink')
   }
-}
-
-/** Where rows wait that are merged into a table; of the session and its transaction only. */
-const STAGE = 'pg_temp.tailrace_load'
-
-/**
- * Rows that come take the place of those at their keys. In place, where nothing but the key is unique: to delete and insert is
- * to cascade without the replica role (TRAPS 36). Where rows could swap other unique values, only that works (TRAPS 33).
- */
-function mergeSql(
-  { columns, hasOtherUniques, settable, target }: TableStatements,
-  schema: TableSchema,
-  { replicaRole }: SinkSession,
-): { readonly stage: string; readonly end: readonly string[] } {
-  const names = columns.map((column) => column.sql).join(', ')
-  const key = columns.filter((column) => schema.key.includes(column.index))
-  const same = key.map((column) => `t.${column.sql} ${column.target.equals} s.${column.sql}`).join(' AND ')
-  const insert = `INSERT INTO ${target.sql} (${names}) OVERRIDING SYSTEM VALUE SELECT ${names} FROM ${STAGE} s`
-  const stage = `CREATE TEMP TABLE tailrace_load ON COMMIT DROP AS SELECT ${names} FROM ${target.sql} WHERE false`
-  if (hasOtherUniques && (replicaRole || target.referencedBy.length === 0))
-    return { stage, end: [`DELETE FROM ${target.sql} t USING ${STAGE} s WHERE ${same}`, insert] }
-  const sets = settable.filter((column) => column.target.identity !== 'always').map((column) => `${column.sql} = s.${column.sql}`)
-  if (target.columns.has(DELETED_COLUMN)) sets.push(`${quoteIdentifier(DELETED_COLUMN)} = false`)
-  const update = sets.length === 0 ? [] : [`UPDATE ${target.sql} t SET ${sets.join(', ')} FROM ${STAGE} s WHERE ${same}`]
-  return { stage, end: [`ANALYZE ${STAGE}`, ...update, `${insert} WHERE NOT EXISTS (SELECT FROM ${target.sql} t WHERE ${same})`] }
 }
 
 /** Takes rows away before they are read again. Softly: those with a key are marked and stay, of the others only the marked do. */

@@ -14,24 +14,34 @@ import {
   DELETED_SQL,
   enumsOf,
   extendEnumSql,
+  needsEvaluation,
   type DdlContext,
   type EnumType,
+  type TypeContext,
 } from './ddl.ts'
 import { placeOf, readTarget, targetSql, type TargetTable } from './target-table.ts'
 
 /** Which of the schema's types and defaults the target has. */
 export async function ddlContext(connection: PgConnection, schema: TableSchema, soft: boolean): Promise<DdlContext> {
-  const { serverVersion } = connection
   const types = await knownTypes(connection, schema)
-  const defaults = await possibleDefaults(connection, schema)
-  return { hasType: (type) => types.has(type), canEvaluate: (expression) => defaults.has(expression), serverVersion, soft }
+  return contextOf({ hasType: (type) => types.has(type) }, connection, schema, soft)
 }
 
 /** The same before the table is made: its enums will be. */
 export async function plannedContext(connection: PgConnection, schema: TableSchema, soft: boolean): Promise<DdlContext> {
-  const context = await ddlContext(connection, schema, soft)
+  return contextOf(await plannedTypes(connection, schema), connection, schema, soft)
+}
+
+async function contextOf(types: TypeContext, connection: PgConnection, schema: TableSchema, soft: boolean): Promise<DdlContext> {
+  const defaults = await possibleDefaults(connection, schema)
+  return { ...types, canEvaluate: (expression) => defaults.has(expression), serverVersion: connection.serverVersion, soft }
+}
+
+/** The types that the target has once the enums of the schema are made. */
+export async function plannedTypes(connection: PgConnection, schema: TableSchema): Promise<TypeContext> {
+  const types = await knownTypes(connection, schema)
   const enums = new Set(enumsOf(schema).map((type) => type.sql))
-  return { ...context, hasType: (type) => context.hasType(type) || enums.has(type.replace(/(\[\])+$/, '')) }
+  return { hasType: (type) => types.has(type) || enums.has(type.replace(/(\[\])+$/, '')) }
 }
 
 async function knownTypes(connection: PgConnection, schema: TableSchema): Promise<Set<string>> {
@@ -46,7 +56,10 @@ async function knownTypes(connection: PgConnection, schema: TableSchema): Promis
 /** Planned, not run: nextval hands out no number. */
 async function possibleDefaults(connection: PgConnection, schema: TableSchema): Promise<Set<string>> {
   const possible = new Set<string>()
-  const wanted = schema.dialect === 'postgres' ? schema.columns.flatMap((column) => column.default ?? []) : []
+  const wanted =
+    schema.dialect === 'postgres'
+      ? schema.columns.filter((column) => needsEvaluation(schema, column)).flatMap((column) => column.default ?? [])
+      : []
   for (const expression of new Set(wanted)) if (await isPossible(connection, expression)) possible.add(expression)
   return possible
 }

@@ -1,3 +1,4 @@
+import { onAbort } from '../../../async/abort.ts'
 import type { ConnectorContext } from '../../../sdk/connector.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import { fitIdentifier } from '../../../sdk/sql/identifiers.ts'
@@ -90,16 +91,11 @@ async function takeReplicaRole(connection: PgConnection): Promise<boolean> {
 /** Runs work on a connection; an abort cancels what the server does and cuts the connection. */
 export async function abortable<T>(connection: PgConnection, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
   if (signal.aborted) throw abortError(signal)
-  const onAbort = (): void => {
+  using _ = onAbort(signal, () => {
     void connection.cancel()
     connection.destroy(abortError(signal))
-  }
-  signal.addEventListener('abort', onAbort, { once: true })
-  try {
-    return await work()
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-  }
+  })
+  return await work()
 }
 
 function abortError(signal: AbortSignal): TailraceError {

@@ -18,7 +18,7 @@ import { newEnums, planEvolution, sizeOf, truncateSql } from './evolve.ts'
 import { Fence } from './fenced.ts'
 import { emptySql, startLoad } from './load.ts'
 import { acceptsBinary } from './relay.ts'
-import { ddlContext, makeEnums, makeTable, plannedContext } from './schema-writer.ts'
+import { ddlContext, makeEnums, makeTable, plannedContext, plannedTypes } from './schema-writer.ts'
 import { Sealer } from './seal.ts'
 import { abortable, type SinkSession } from './session.ts'
 import { Sessions } from './sessions.ts'
@@ -72,8 +72,12 @@ export class PostgresSink implements Sink {
 
   async check(tables: readonly SinkTable[], signal: AbortSignal): Promise<readonly Problem[]> {
     return this.#admin('checking the target', signal, async (session) => {
-      for (const { id, schema } of tables) this.#contexts.set(id, await plannedContext(session.connection, schema, this.#soft))
-      return checkTarget(session, { config: this.#config, soft: this.#soft, contexts: this.#contexts }, tables)
+      const contextOf = async ({ id, schema }: SinkTable): Promise<DdlContext> => {
+        const context = await plannedContext(session.connection, schema, this.#soft)
+        this.#contexts.set(id, context)
+        return context
+      }
+      return checkTarget(session, { config: this.#config, soft: this.#soft, contextOf }, tables)
     })
   }
 
@@ -88,7 +92,7 @@ export class PostgresSink implements Sink {
   async misfits(table: SinkTable, signal: AbortSignal): Promise<readonly Misfit[]> {
     return this.#admin(`looking at ${targetSql(table)}`, signal, async ({ connection }) => {
       const target = await readTarget(connection, table)
-      return target === null ? [] : findMisfits(table.schema, target, await plannedContext(connection, table.schema, this.#soft))
+      return target === null ? [] : findMisfits(table.schema, target, await plannedTypes(connection, table.schema))
     })
   }
 

@@ -1,4 +1,5 @@
 import { TailraceError } from '../../../sdk/errors.ts'
+import { tablesOption } from '../../../sdk/selection.ts'
 import type { SinkTable } from '../../../sdk/sink.ts'
 import { qualify, quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
@@ -98,7 +99,7 @@ export async function requireTarget(connection: PgConnection, table: SinkTable):
   if (target !== null) return target
   throw new TailraceError('SCHEMA_CHANGED', `the target table ${targetSql(table)} for ${table.id} does not exist`, {
     path: table.id,
-    hint: `it was dropped or renamed in the target; read it again: tailrace resnapshot <pipeline> --tables ${table.id}`,
+    hint: `it was dropped or renamed in the target; read it again: tailrace resnapshot <pipeline> ${tablesOption([table.id])}`,
   })
 }
 

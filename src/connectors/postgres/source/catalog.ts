@@ -70,6 +70,20 @@ export async function readCatalog(
   })
 }
 
+/** The tables as the catalog has them now, by oid; without those that are gone. */
+export async function catalogOf(
+  connection: PgConnection,
+  ownSchema: string,
+  tables: readonly { readonly schema: TableSchema }[],
+): Promise<Map<number, CatalogTable>> {
+  const catalog = await readCatalog(
+    connection,
+    ownSchema,
+    tables.map(({ schema }) => schema.relation),
+  )
+  return new Map(catalog.map((table) => [table.schema.relation, table]))
+}
+
 interface TableRow {
   readonly oid: number
   readonly namespace: string

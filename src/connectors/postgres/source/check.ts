@@ -1,29 +1,19 @@
+import { problem, problemsOf } from '../../../sdk/config/problems.ts'
 import type { Problem } from '../../../sdk/errors.ts'
+import { leaveOutOption } from '../../../sdk/selection.ts'
 import type { Purpose, SourceTable } from '../../../sdk/source.ts'
 import type { PostgresConfig } from '../config.ts'
 import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
-import { readCatalog, type CatalogTable } from './catalog.ts'
 import { PgError } from '../wire/pg-error.ts'
-import { WHOLE } from './publication.ts'
-import { LOST_HINT, lostSlot, slotState, type Origin, type SlotState } from './origin.ts'
+import { catalogOf, type CatalogTable } from './catalog.ts'
+import { checkPublication } from './check-publication.ts'
+import { isStandby } from './log-end.ts'
+import { historyLost, lostSlot, slotState, slotTaken, type Origin, type SlotState } from './origin.ts'
 
 type Setting = ReadonlyMap<string, string>
 
-const error = (code: Problem['code'], message: string, hint: string, path?: string): Problem => ({
-  severity: 'error',
-  code,
-  message,
-  hint,
-  ...(path === undefined ? {} : { path }),
-})
-const warning = (code: Problem['code'], message: string, hint: string, path?: string): Problem => ({
-  severity: 'warning',
-  code,
-  message,
-  hint,
-  ...(path === undefined ? {} : { path }),
-})
+const warning = (...parts: Parameters<typeof problem>): Problem => ({ ...problem(...parts), severity: 'warning' })
 
 /** Minor releases before which ALTER PUBLICATION loses changes of concurrent transactions (TRAPS 51). */
 const SAFE_MINOR: Readonly<Record<number, number>> = { 14: 18, 15: 13, 16: 9, 17: 5 }
@@ -39,19 +29,14 @@ export async function checkSource(
   const problems: Problem[] = []
   if (connection.serverVersion < 140_000)
     problems.push(
-      error(
+      problem(
         'ENVIRONMENT',
         `PostgreSQL ${connection.parameters.get('server_version')} is too old: 14 is the oldest supported`,
         'upgrade the server',
       ),
     )
-  const catalog = await readCatalog(
-    connection,
-    config.schema,
-    tables.map((table) => table.schema.relation),
-  )
-  const byOid = new Map(catalog.map((table) => [table.schema.relation, table]))
-  problems.push(...checkRights(catalog, connection), ...(await checkConditions(connection, tables, byOid)))
+  const catalog = await catalogOf(connection, config.schema, tables)
+  problems.push(...checkRights([...catalog.values()], connection), ...(await checkConditions(connection, tables, catalog)))
   if (purpose === 'copy') return problems
   const settings = await readSettings(connection)
   problems.push(
@@ -60,12 +45,8 @@ export async function checkSource(
     ...(await checkRole(connection, config)),
     ...(await checkSlots(connection, settings, config, known)),
   )
-  problems.push(...tables.flatMap((table) => checkIdentity(table, byOid.get(table.schema.relation), connection.serverVersion)))
-  problems.push(
-    ...(config.publication === undefined
-      ? checkOwners(catalog, config)
-      : await checkPublication(connection, config.publication, tables, byOid)),
-  )
+  problems.push(...tables.flatMap((table) => checkIdentity(table, catalog.get(table.schema.relation), connection.serverVersion)))
+  problems.push(...(await checkPublication(connection, config, tables, catalog)))
   problems.push(...checkServer(connection, settings), ...checkFailover(config, settings))
   return problems
 }
@@ -90,7 +71,7 @@ function checkRights(catalog: readonly CatalogTable[], connection: PgConnection)
   return catalog
     .filter((table) => !table.selectable)
     .map((table) =>
-      error(
+      problem(
         'NOT_ALLOWED',
         `${connection.options.user} may not read ${table.schema.id}`,
         `GRANT SELECT ON ${qualifiedName(table.schema)} TO ${user}; GRANT USAGE ON SCHEMA ${quoteName(table.schema.namespace)} TO ${user}`,
@@ -103,18 +84,18 @@ function checkRights(catalog: readonly CatalogTable[], connection: PgConnection)
 async function checkConditions(
   connection: PgConnection,
   tables: readonly SourceTable[],
-  byOid: ReadonlyMap<number, CatalogTable>,
+  catalog: ReadonlyMap<number, CatalogTable>,
 ): Promise<Problem[]> {
   const problems: Problem[] = []
   for (const { schema, where } of tables) {
-    if (where === null || byOid.get(schema.relation)?.selectable !== true) continue
+    if (where === null || catalog.get(schema.relation)?.selectable !== true) continue
     try {
       // Planned, not run, and written as the snapshot writes it. The extended protocol takes one statement only.
       await connection.execute(`EXPLAIN SELECT FROM ${qualifiedName(schema)} WHERE (${where})`)
     } catch (refusal) {
       if (!(refusal instanceof PgError)) throw refusal
       problems.push(
-        error('USAGE', `--where for ${schema.id} is refused by PostgreSQL: ${refusal.message}`, refusal.hint ?? WHERE_HINT, schema.id),
+        problem('USAGE', `--where for ${schema.id} is refused by PostgreSQL: ${refusal.message}`, refusal.hint ?? WHERE_HINT, schema.id),
       )
     }
   }
@@ -125,10 +106,9 @@ const WHERE_HINT = "write a condition as after WHERE: --where 'orders=total > 0'
 
 /** A standby takes no publication. */
 async function checkPrimary(connection: PgConnection): Promise<Problem[]> {
-  const [row] = await connection.rows('SELECT pg_is_in_recovery()')
-  if (row?.[0] !== 't') return []
+  if (!(await isStandby(connection))) return []
   return [
-    error(
+    problem(
       'ENVIRONMENT',
       'the server is a standby: changes are followed from the primary',
       'name the primary in the URI; without --follow and --until a standby can be copied from',
@@ -140,7 +120,7 @@ function checkLog(settings: Setting): Problem[] {
   const level = settings.get('wal_level')
   if (level === 'logical') return []
   return [
-    error(
+    problem(
       'ENVIRONMENT',
       `the server's wal_level is ${level}; logical is needed to follow changes`,
       "ALTER SYSTEM SET wal_level = 'logical', then restart the server",
@@ -157,10 +137,10 @@ async function checkRole(connection: PgConnection, config: PostgresConfig): Prom
   const user = quoteName(connection.options.user)
   const problems: Problem[] = []
   if (replication !== true && superuser !== true)
-    problems.push(error('NOT_ALLOWED', `${connection.options.user} may not use replication`, `ALTER ROLE ${user} REPLICATION`))
+    problems.push(problem('NOT_ALLOWED', `${connection.options.user} may not use replication`, `ALTER ROLE ${user} REPLICATION`))
   if (create !== true && config.publication === undefined) {
     problems.push(
-      error(
+      problem(
         'NOT_ALLOWED',
         `${connection.options.user} may not create a publication in this database`,
         `GRANT CREATE ON DATABASE ${quoteName(connection.options.database)} TO ${user}, or make one as its owner and name it with --source.publication`,
@@ -176,7 +156,7 @@ async function checkSlots(connection: PgConnection, settings: Setting, config: P
   const problems: Problem[] = []
   if (Number(row?.[0]) >= Number(settings.get('max_replication_slots'))) {
     problems.push(
-      error(
+      problem(
         'ENVIRONMENT',
         `all ${settings.get('max_replication_slots')} replication slots of the server are taken`,
         'raise max_replication_slots and restart, or drop one that nobody reads: SELECT slot_name FROM pg_replication_slots WHERE NOT active',
@@ -185,30 +165,21 @@ async function checkSlots(connection: PgConnection, settings: Setting, config: P
   }
   if (Number(row?.[1]) >= Number(settings.get('max_wal_senders'))) {
     problems.push(
-      error(
+      problem(
         'ENVIRONMENT',
         `all ${settings.get('max_wal_senders')} wal senders of the server are busy`,
         'raise max_wal_senders and restart',
       ),
     )
   }
-  if (config.slot !== undefined && (await slotState(connection, config.slot)).exists) {
-    problems.push(
-      error(
-        'HELD',
-        `a replication slot ${config.slot} exists already and was not made by this pipeline`,
-        'choose another with --source.slot, or drop it if nobody reads it',
-        'slot',
-      ),
-    )
-  }
+  if (config.slot !== undefined && (await slotState(connection, config.slot)).exists) problems.push(...problemsOf(slotTaken(config.slot)))
   return problems
 }
 
 /** CASE 10: said at every start, for a run that finds nothing new to read would not notice. */
 function checkKnownSlot(known: Origin, state: SlotState): Problem[] {
   const lost = lostSlot(known, state)
-  return lost === null ? [] : [error('HISTORY_LOST', lost, LOST_HINT)]
+  return lost === null ? [] : [...problemsOf(historyLost(lost))]
 }
 
 /** CASE 28: what the change log will carry of old rows, said before the start. */
@@ -217,26 +188,26 @@ function checkIdentity(table: SourceTable, catalog: CatalogTable | undefined, ve
   const name = qualifiedName(schema)
   if (catalog?.persistence === 'unlogged')
     return [
-      error(
+      problem(
         'SCHEMA_UNSUPPORTED',
         `${schema.id} is UNLOGGED: its changes are not in the log`,
-        `ALTER TABLE ${name} SET LOGGED, or leave it out: --tables '!${schema.id}'`,
+        `ALTER TABLE ${name} SET LOGGED, or leave it out: ${leaveOutOption(schema.id)}`,
         schema.id,
       ),
     ]
   if (schema.identity === 'nothing') {
     return [
-      error(
+      problem(
         'SCHEMA_UNSUPPORTED',
         `${schema.id} has no replica identity: its updates and deletes could not be followed (and PostgreSQL would refuse them once it is published)`,
-        `ALTER TABLE ${name} ADD PRIMARY KEY (…), or ALTER TABLE ${name} REPLICA IDENTITY FULL, or leave it out: --tables '!${schema.id}'`,
+        `ALTER TABLE ${name} ADD PRIMARY KEY (…), or ALTER TABLE ${name} REPLICA IDENTITY FULL, or leave it out: ${leaveOutOption(schema.id)}`,
         schema.id,
       ),
     ]
   }
   if (schema.identity !== 'full' && schema.key.length === 0) {
     return [
-      error(
+      problem(
         'SCHEMA_UNSUPPORTED',
         `the columns that identify rows of ${schema.id} are left out`,
         `choose others with --key ${schema.id}=…, or REPLICA IDENTITY FULL`,
@@ -247,7 +218,7 @@ function checkIdentity(table: SourceTable, catalog: CatalogTable | undefined, ve
   const partial = table.where !== null && (version < 150_000 || schema.identity !== 'full')
   if (partial) {
     return [
-      error(
+      problem(
         'CONFIG',
         `--where on ${schema.id} cannot be kept while following: a row that leaves the condition would not be seen`,
         version < 150_000
@@ -258,137 +229,6 @@ function checkIdentity(table: SourceTable, catalog: CatalogTable | undefined, ve
     ]
   }
   return []
-}
-
-function checkOwners(catalog: readonly CatalogTable[], config: PostgresConfig): Problem[] {
-  const foreign = catalog.filter((table) => !table.owned)
-  if (foreign.length === 0) return []
-  const names = foreign.map((table) => table.schema.id)
-  const shown = names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '')
-  return [
-    error(
-      'NOT_ALLOWED',
-      `only an owner may publish a table, and ${config.user ?? 'the user'} does not own ${shown}`,
-      `as the owner: CREATE PUBLICATION tailrace FOR TABLE ${foreign
-        .slice(0, 5)
-        .map((table) => qualifiedName(table.schema))
-        .join(', ')}${foreign.length > 5 ? ', …' : ''}; then --source.publication tailrace`,
-    ),
-  ]
-}
-
-/** Whether a person's publication sends every change of the tables. */
-export async function checkPublication(
-  connection: PgConnection,
-  publication: string,
-  tables: readonly SourceTable[],
-  byOid: ReadonlyMap<number, CatalogTable>,
-): Promise<Problem[]> {
-  const [row] = await connection.rows(
-    `SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_publication WHERE pubname = ${quoteText(publication)}`,
-  )
-  if (row === undefined)
-    return [
-      error(
-        'CONFIG',
-        `the publication ${publication} does not exist`,
-        `CREATE PUBLICATION ${quoteName(publication)} FOR TABLE …`,
-        'publication',
-      ),
-    ]
-  const problems: Problem[] = []
-  if (row[0] !== 't')
-    problems.push(
-      error(
-        'CONFIG',
-        `the publication ${publication} leaves out some kinds of change`,
-        `ALTER PUBLICATION ${quoteName(publication)} SET (${WHOLE})`,
-        'publication',
-      ),
-    )
-  const listed = await connection.rows(
-    `SELECT (quote_ident(schemaname) || '.' || quote_ident(tablename))::regclass::oid FROM pg_publication_tables WHERE pubname = ${quoteText(publication)}`,
-  )
-  const oids = new Set(listed.map(([oid]) => Number(oid)))
-  const missing = tables.filter(
-    (table) =>
-      !(byOid.get(table.schema.relation)?.leaves ?? [table.schema.relation]).every((oid) => oids.has(oid)) &&
-      !oids.has(table.schema.relation),
-  )
-  if (missing.length > 0) {
-    problems.push(
-      error(
-        'CONFIG',
-        `the publication ${publication} lacks ${missing.map((table) => table.id).join(', ')}`,
-        `ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${missing.map((table) => qualifiedName(table.schema)).join(', ')}`,
-        'publication',
-      ),
-    )
-  }
-  const partitioned = tables.filter((table) => byOid.get(table.schema.relation)?.partitioned === true)
-  if (row[1] === 't' && partitioned.length > 0)
-    problems.push(
-      warning(
-        'CONFIG',
-        `the publication ${publication} sends rows of partitions by their root: TRUNCATE of a single partition of ${partitioned.map((table) => table.id).join(', ')} is not sent`,
-        `ALTER PUBLICATION ${quoteName(publication)} SET (publish_via_partition_root = false)`,
-        'publication',
-      ),
-    )
-  if (connection.serverVersion >= 150_000) problems.push(...(await checkFilters(connection, publication, tables, byOid)))
-  return problems
-}
-
-/** TRAPS 53, 54: a condition or column list in a person's publication takes away what the pipeline wants, in silence. */
-async function checkFilters(
-  connection: PgConnection,
-  publication: string,
-  tables: readonly SourceTable[],
-  byOid: ReadonlyMap<number, CatalogTable>,
-): Promise<Problem[]> {
-  const rows = await connection.rows(
-    `SELECT r.prrelid, pg_get_expr(r.prqual, r.prrelid), (SELECT string_agg(a.attname::text, E'\\x01') FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))
-       FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = ${quoteText(publication)} AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)`,
-  )
-  const found = new Map(
-    rows.map(([oid, condition, list]) => [Number(oid), { condition: condition ?? null, columns: list?.split('\x01') ?? null }]),
-  )
-  return tables.flatMap((table) => {
-    const entries = [table.schema.relation, ...(byOid.get(table.schema.relation)?.leaves ?? [])].flatMap((oid) => found.get(oid) ?? [])
-    const mend = `ALTER PUBLICATION ${quoteName(publication)} DROP TABLE ${qualifiedName(table.schema)}; ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${qualifiedName(table.schema)}`
-    const lost = table.schema.columns
-      .map((column) => column.name)
-      .filter((name) => entries.some(({ columns }) => columns !== null && !columns.includes(name)))
-    return [
-      ...checkCondition(publication, table, [...new Set(entries.flatMap((entry) => entry.condition ?? []))], mend),
-      ...(lost.length > 0
-        ? [
-            error(
-              'CONFIG',
-              `the publication ${publication} leaves out columns of ${table.id}: ${lost.join(', ')}`,
-              `${mend}; or --exclude ${lost.map((name) => `${table.id}.${name}`).join(',')}`,
-              table.id,
-            ),
-          ]
-        : []),
-    ]
-  })
-}
-
-/** The snapshot reads by `--where`, the stream by the publication's own condition: they must be one. */
-function checkCondition(publication: string, table: SourceTable, conditions: readonly string[], mend: string): Problem[] {
-  const [condition, ...others] = conditions
-  if (condition === undefined || (others.length === 0 && table.where !== null && unwrapped(table.where) === unwrapped(condition))) return []
-  const sends = `the publication ${publication} sends only the rows of ${table.id} with ${conditions.join(' or ')}`
-  const message = table.where === null ? sends : `${sends}, and --where says ${table.where}`
-  const same = others.length > 0 ? '' : `; or give its condition: --where ${quoteText(`${table.id}=${condition}`).trim()}`
-  return [error('CONFIG', message, `${mend}${same}`, table.id)]
-}
-
-/** As the server writes conditions, but for the brackets around all of it; any other spelling is refused, and the hint has this one. */
-function unwrapped(condition: string): string {
-  const text = condition.trim()
-  return text.startsWith('(') && text.endsWith(')') ? text.slice(1, -1).trim() : text
 }
 
 /**
@@ -402,7 +242,7 @@ export async function checkLoop(
 ): Promise<Problem[]> {
   if (connection.serverVersion < 150_000) {
     return [
-      error(
+      problem(
         'CONFIG',
         'source and sink are the same database, and PostgreSQL 14 would send back every transaction that we write',
         'copy without --follow, write to another database, or upgrade to PostgreSQL 15',
@@ -421,7 +261,7 @@ export async function checkLoop(
   )
   if (row?.[0] !== 't') return []
   return [
-    error(
+    problem(
       'CONFIG',
       `source and sink are the same database, and the publication ${config.publication} would send back what is written there: an endless loop`,
       'leave --source.publication out, or name one with FOR TABLE and only the tables that are read',

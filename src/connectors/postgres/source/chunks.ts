@@ -95,7 +95,7 @@ async function keyChunks(connection: PgConnection, table: SourceTable, blocks: n
 }
 
 /** The condition that a chunk is, in SQL. */
-export function chunkCondition(table: SourceTable, chunk: Chunk): string | null {
+function chunkCondition(table: SourceTable, chunk: Chunk): string | null {
   const { range } = chunk
   switch (range.kind) {
     case 'all':

@@ -16,6 +16,12 @@ export async function flushedEnd(connection: PgConnection): Promise<bigint> {
   return endOf(connection, 'pg_current_wal_flush_lsn()')
 }
 
+/** A standby writes no log, and takes no publication. */
+export async function isStandby(connection: PgConnection): Promise<boolean> {
+  const [row] = await connection.rows('SELECT pg_is_in_recovery()')
+  return row?.[0] === 't'
+}
+
 /** A standby writes no log of its own: it shows what it has replayed, which is durable. */
 async function endOf(connection: PgConnection, primary: string): Promise<bigint> {
   const [row] = await connection.rows(`SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE ${primary} END`)

@@ -1,14 +1,13 @@
+import { onAbort } from '../../../async/abort.ts'
 import { delay } from '../../../async/abort.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
-import type { TableId } from '../../../model/schema.ts'
 import type { ConnectorContext } from '../../../sdk/connector.ts'
-import type { SourceTable } from '../../../sdk/source.ts'
 import type { PostgresConfig } from '../config.ts'
-import { quoteName, quoteText, qualifiedName } from '../identifiers.ts'
+import { quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError, translate } from '../wire/pg-error.ts'
 import { parseLsn } from './position.ts'
-import { mendedTerms, PUBLISHED } from './publication.ts'
+import { PUBLISHED } from './publication.ts'
 
 /** Keys in the connector's memory. */
 const SLOT = 'postgres.slot'
@@ -39,7 +38,18 @@ export interface SlotState {
   readonly invalidation: string | null
 }
 
-export const LOST_HINT = 'tailrace reset <pipeline> starts over with a new slot and snapshot; nothing was changed so far'
+export function historyLost(message: string): TailraceError {
+  return new TailraceError('HISTORY_LOST', message, { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
+}
+
+/** A slot that we did not make is never touched. */
+export function slotTaken(slot: string, cause?: unknown): TailraceError {
+  return new TailraceError('HELD', `a replication slot ${slot} exists already and was not made by this pipeline`, {
+    hint: 'choose another with --source.slot, or drop it if nobody reads it',
+    path: 'slot',
+    cause,
+  })
+}
 
 /** Why a slot that was made gives no changes any more; null: it does. */
 export function lostSlot({ slot }: Origin, { exists, plugin, walStatus, invalidation }: SlotState): string | null {
@@ -165,7 +175,7 @@ export class OriginKeeper {
 }
 
 /** Null: there is none of that name. */
-async function publicationOid(connection: PgConnection, publication: string): Promise<string | null> {
+export async function publicationOid(connection: PgConnection, publication: string): Promise<string | null> {
   const [row] = await connection.rows(`SELECT oid FROM pg_publication WHERE pubname = ${quoteText(publication)}`)
   return row?.[0] ?? null
 }
@@ -180,11 +190,7 @@ export async function assertPublication(connection: PgConnection, origin: Origin
 }
 
 export function publicationLost({ publication }: Origin): TailraceError {
-  return new TailraceError(
-    'HISTORY_LOST',
-    `the publication ${publication} was dropped, or made anew: what was committed meanwhile cannot be read`,
-    { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' },
-  )
+  return historyLost(`the publication ${publication} was dropped, or made anew: what was committed meanwhile cannot be read`)
 }
 
 export async function slotState(connection: PgConnection, slot: string): Promise<SlotState> {
@@ -244,122 +250,6 @@ async function dropSlot(connection: PgConnection, slot: string): Promise<void> {
   }
 }
 
-/**
- * Makes the publication where it is missing, with exactly these tables, and puts right what somebody changed of it; one that a
- * person made is only checked. A table without an identity would make the application's UPDATE and DELETE fail (TRAPS 49):
- * `check` has refused it. True when a publication that is being read already sends more now.
- */
-export async function ensurePublication(
-  connection: PgConnection,
-  origin: Origin,
-  tables: readonly SourceTable[],
-  ours: boolean,
-  leavesOf: (table: SourceTable) => readonly string[],
-): Promise<boolean> {
-  const exists = (await publicationOid(connection, origin.publication)) !== null
-  if (!ours) {
-    if (!exists)
-      throw new TailraceError('CONFIG', `the publication ${origin.publication} does not exist`, {
-        hint: `CREATE PUBLICATION ${quoteName(origin.publication)} FOR TABLE …, or leave --source.publication out`,
-        path: 'publication',
-      })
-    return false
-  }
-  const entries = tables.flatMap((table) => leavesOf(table).map((name): Entry => ({ name, table: table.id, where: table.where })))
-  await assertIdentity(connection, entries)
-  if (!exists) {
-    const list = entries.length === 0 ? '' : ` FOR TABLE ${entries.map(clauseOf).join(', ')}`
-    await connection.query(`CREATE PUBLICATION ${quoteName(origin.publication)}${list}`)
-    return false
-  }
-  return mend(connection, origin.publication, entries)
-}
-
-/** A relation to be published: a table, or a partition of one. */
-interface Entry {
-  readonly name: string
-  readonly table: TableId
-  readonly where: string | null
-}
-
-/** A row condition becomes the publication's row filter: `check` has seen to PostgreSQL 15. */
-function clauseOf({ name, where }: Entry): string {
-  return where === null ? name : `${name} WHERE (${where})`
-}
-
-/**
- * Partitions do not inherit the identity that `check` has seen on their root. One without an identity, or under a condition
- * without its full old rows, would make the application's UPDATE and DELETE fail once it is published (TRAPS 49, 53).
- */
-async function assertIdentity(connection: PgConnection, entries: readonly Entry[]): Promise<void> {
-  if (entries.length === 0) return
-  const rows = await connection.rows(
-    `SELECT n.name, c.relreplident = 'f', EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND
-              CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate WHEN 'i' THEN i.indisreplident END)
-       FROM unnest(ARRAY[${entries.map(({ name }) => quoteText(name)).join(', ')}]) n(name) JOIN pg_class c ON c.oid = to_regclass(n.name)`,
-  )
-  const lacking = rows.find(([name, full, keyed]) => {
-    const whole = entries.some((entry) => entry.name === name && entry.where !== null)
-    return full !== 't' && (whole || keyed !== 't')
-  })
-  const entry = entries.find(({ name }) => name === lacking?.[0])
-  if (entry === undefined) return
-  const { name, table, where } = entry
-  throw new TailraceError(
-    'SCHEMA_UNSUPPORTED',
-    where === null
-      ? `${name} of ${table} has no replica identity: PostgreSQL would refuse its updates and deletes once it is published`
-      : `${name} of ${table} does not log its full old rows: under --where PostgreSQL would refuse its updates and deletes once it is published`,
-    { hint: `ALTER TABLE ${name} REPLICA IDENTITY FULL, then start again`, path: table },
-  )
-}
-
-/** One that is there with a row condition or a column list, or is to have a condition, is put in anew: it may be another by now. */
-async function mend(connection: PgConnection, publication: string, entries: readonly Entry[]): Promise<boolean> {
-  const listed = await listedTables(connection, publication)
-  const anew = entries.filter(({ name, where }) => listed.has(name) && (where !== null || listed.get(name) === 'in part'))
-  const missing = [...entries.filter(({ name }) => !listed.has(name)), ...anew]
-  const alter = `ALTER PUBLICATION ${quoteName(publication)}`
-  const statements = [
-    await mendedTerms(connection, publication),
-    anew.length === 0 ? null : `${alter} DROP TABLE ${anew.map(({ name }) => name).join(', ')}`,
-    missing.length === 0 ? null : `${alter} ADD TABLE ${missing.map(clauseOf).join(', ')}`,
-  ].filter((statement) => statement !== null)
-  if (statements.length === 0) return false
-  // All in one transaction: no change of a table can fall between them.
-  await connection.query(statements.join('; '))
-  return true
-}
-
-/** Tables that the publication names itself. */
-async function listedTables(connection: PgConnection, publication: string): Promise<Map<string, 'whole' | 'in part'>> {
-  const narrowed = connection.serverVersion < 150_000 ? 'false' : 'r.prqual IS NOT NULL OR r.prattrs IS NOT NULL'
-  const rows = await connection.rows(
-    `SELECT n.nspname, c.relname, ${narrowed} FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE p.pubname = ${quoteText(publication)}`,
-  )
-  return new Map(
-    rows.map(([namespace, name, part]) => [
-      qualifiedName({ namespace: namespace ?? '', name: name ?? '' }),
-      part === 't' ? 'in part' : 'whole',
-    ]),
-  )
-}
-
-/**
- * TRAPS 51: a table's changes are sent from the ADD TABLE on, in the middle of transactions that run then; its view must be
- * taken after all of those have ended.
- */
-export async function waitForRunning(connection: PgConnection, signal: AbortSignal): Promise<void> {
-  const [row] = await connection.rows('SELECT pg_current_xact_id()')
-  const mine = BigInt(row?.[0] ?? 0)
-  while (!signal.aborted) {
-    const [oldest] = await connection.rows('SELECT pg_snapshot_xmin(pg_current_snapshot())')
-    if (BigInt(oldest?.[0] ?? 0) > mine) return
-    await delay(100, signal)
-  }
-}
-
 export interface MadeSlot {
   readonly consistentPoint: bigint
   /** Name under which the walsender exported its snapshot; lives while the session is idle. */
@@ -375,17 +265,14 @@ export async function createSlot(walsender: PgConnection, slot: string, failover
   const choices = modern
     ? `(SNAPSHOT 'export'${failover && walsender.serverVersion >= 170_000 ? ', FAILOVER true' : ''})`
     : 'EXPORT_SNAPSHOT'
-  const cancel = (): void => void walsender.cancel()
-  signal.addEventListener('abort', cancel, { once: true })
   try {
+    using _ = onAbort(signal, () => void walsender.cancel())
     const [row] = await walsender.rows(`CREATE_REPLICATION_SLOT ${quoteName(slot)} LOGICAL pgoutput ${choices}`)
     const point = parseLsn(row?.[1] ?? '')
     if (point === null) throw new TailraceError('PROTOCOL', 'CREATE_REPLICATION_SLOT gave no consistent point')
     return { consistentPoint: point, snapshot: row?.[2] ?? null }
   } catch (error) {
     throw slotError(error, slot)
-  } finally {
-    signal.removeEventListener('abort', cancel)
   }
 }
 
@@ -397,11 +284,6 @@ function slotError(error: unknown, slot: string): TailraceError {
       cause: error,
     })
   }
-  if (error.code === '42710') {
-    return new TailraceError('HELD', `a replication slot ${slot} exists already and was not made by this pipeline`, {
-      hint: 'choose another with --source.slot, or drop it if nobody reads it',
-      cause: error,
-    })
-  }
+  if (error.code === '42710') return slotTaken(slot, error)
   return translate(error, `creating replication slot ${slot}`, 'source')
 }

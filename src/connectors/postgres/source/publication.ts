@@ -1,6 +1,7 @@
 import type { TableId } from '../../../model/schema.ts'
 import type { Memory } from '../../../sdk/connector.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
+import { tablesOption } from '../../../sdk/selection.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
 import { quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
@@ -60,6 +61,19 @@ export async function readMemberships(sql: PgConnection, publication: string, ta
   return found
 }
 
+/** Relations that the publication sends, by oid. */
+export async function publishedRelations(sql: PgConnection, publication: string): Promise<Set<number>> {
+  const rows = await sql.rows(
+    `SELECT c.oid FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = ${quoteText(publication)}`,
+  )
+  return new Set(rows.map(([oid]) => Number(oid)))
+}
+
+/** Whether all rows of a table are among them: by the table itself or by each relation that holds some. */
+export function isPublished(published: ReadonlySet<number>, relation: number, leaves: readonly number[] = [relation]): boolean {
+  return published.has(relation) || leaves.every((leaf) => published.has(leaf))
+}
+
 async function readTerms(sql: PgConnection, publication: string): Promise<Terms | null> {
   const schemas = `(SELECT string_agg(s.pnnspid || ':' || s.xmin, ',' ORDER BY s.pnnspid) FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)`
   const [row] = await sql.rows(
@@ -87,6 +101,13 @@ export async function mendedTerms(sql: PgConnection, publication: string): Promi
   return statements.length === 0 ? null : statements.join('; ')
 }
 
+interface Comparison {
+  /** What is not as it was, by table, in words. Of a table that is not remembered, only what loses changes for certain. */
+  readonly changes: ReadonlyMap<TableId, string>
+  /** Tables of which nothing is remembered. */
+  readonly unknown: readonly SourceTable[]
+}
+
 /**
  * What the publication said when a table was last read, or began to be followed. The log is decoded by what it says at each
  * place: a change of it, even one that was taken back, may have cost changes that come no more.
@@ -104,22 +125,15 @@ export class PublicationMemory {
     return new Map(entries)
   }
 
-  /** Tables of which nothing is remembered. */
-  async unknown(tables: readonly SourceTable[]): Promise<SourceTable[]> {
+  async compare(publication: string, tables: readonly SourceTable[], now: Memberships): Promise<Comparison> {
     const known = await this.#known()
-    return tables.filter((table) => !known.has(table.schema.relation))
-  }
-
-  /** What is not as it was, by table, in words. Of a table that is not remembered, only what loses changes for certain. */
-  async changes(publication: string, tables: readonly SourceTable[], now: Memberships): Promise<Map<TableId, string>> {
-    const known = await this.#known()
-    const found = new Map<TableId, string>()
+    const changes = new Map<TableId, string>()
     for (const table of tables) {
       const [before, after] = [known.get(table.schema.relation), now.get(table.schema.relation)]
       const what = after === undefined ? null : difference(publication, table.id, before, after)
-      if (what !== null) found.set(table.id, what)
+      if (what !== null) changes.set(table.id, what)
     }
-    return found
+    return { changes, unknown: tables.filter((table) => !known.has(table.schema.relation)) }
   }
 
   async remember(tables: readonly SourceTable[], now: Memberships): Promise<void> {
@@ -187,7 +201,7 @@ export function changedPublication(publication: string, changed: ReadonlyMap<Tab
   const what = [...new Set(changed.values())].join('; ')
   const ids = [...changed.keys()]
   return new TailraceError('HISTORY_LOST', `${what}: changes of ${ids.join(', ')} may be lost`, {
-    hint: `put the publication ${publication} right, then tailrace resnapshot <pipeline> --tables ${ids.join(',')} and start again`,
+    hint: `put the publication ${publication} right, then tailrace resnapshot <pipeline> ${tablesOption(ids)} and start again`,
     ...(ids.length === 1 ? { path: ids[0] } : {}),
   })
 }

@@ -2,9 +2,10 @@ import type { Barrier } from '../../../model/batch.ts'
 import type { View } from '../../../model/position.ts'
 import { keyNames, type TableId, type TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
+import { quoteForShell } from '../../../sdk/shell.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
 import type { PgConnection } from '../wire/connection.ts'
-import { readCatalog, readStorage, type CatalogTable } from './catalog.ts'
+import { catalogOf, readCatalog, readStorage, type CatalogTable } from './catalog.ts'
 import type { Relation } from './pgoutput.ts'
 import { chosenShape, diffSchemas } from './schema-diff.ts'
 import type { Question } from './stream-reader.ts'
@@ -54,15 +55,7 @@ export class Relations {
     views: ReadonlyMap<TableId, View>,
   ): Promise<Relations> {
     const relations = new Relations(connection, ownSchema, views)
-    const catalog = new Map(
-      (
-        await readCatalog(
-          connection,
-          ownSchema,
-          tables.map((table) => table.schema.relation),
-        )
-      ).map((table) => [table.schema.relation, table]),
-    )
+    const catalog = await catalogOf(connection, ownSchema, tables)
     for (const table of tables) relations.#add(table, catalog.get(table.schema.relation))
     return relations
   }
@@ -186,7 +179,7 @@ export class Relations {
       // Dropped by now; its last rows still come in the shape that the message says.
       if (sameShape(table, before, relation)) return { schema: before, columns: mapColumns(before, relation), barrier: null }
       throw new TailraceError('SCHEMA_CHANGED', `table ${table.id} changed and was then dropped: its last rows cannot be followed`, {
-        hint: `tailrace tables <pipeline> remove ${table.id}`,
+        hint: `tailrace tables <pipeline> remove ${quoteForShell(table.id)}`,
       })
     }
     const after = chosenShape(table, before, now.schema)

@@ -1,5 +1,6 @@
 import type { SnapshotFormat, SnapshotFrame } from '../../../model/batch.ts'
 import type { Position, View } from '../../../model/position.ts'
+import { onAbort } from '../../../async/abort.ts'
 import { keyNames } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import type { Chunk, ChunkPlan, Snapshot, SourceTable } from '../../../sdk/source.ts'
@@ -8,7 +9,7 @@ import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import { openSession } from '../session.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError, translate } from '../wire/pg-error.ts'
-import { readCatalog, type CatalogTable } from './catalog.ts'
+import { catalogOf, type CatalogTable } from './catalog.ts'
 import { copyCommand, planChunks } from './chunks.ts'
 import { copyTextToSlice, stripFrames } from './copy-rows.ts'
 import { insertedEnd, untilFlushed } from './log-end.ts'
@@ -68,11 +69,6 @@ export class SnapshotKeeper implements AsyncDisposable {
   /** Takes over a snapshot that a walsender exported. */
   async adopt(name: string, exporter: PgConnection): Promise<void> {
     await joinSnapshot(this.#connection, name, exporter)
-  }
-
-  async isStandby(): Promise<boolean> {
-    const [row] = await this.#connection.rows('SELECT pg_is_in_recovery()')
-    return row?.[0] === 't'
   }
 
   /**
@@ -156,7 +152,8 @@ export interface SnapshotParts {
   /** Sessions on the snapshot, with their locks. */
   readonly workers: readonly PgConnection[]
   readonly tables: readonly SourceTable[]
-  readonly catalog: readonly CatalogTable[]
+  /** By oid. */
+  readonly catalog: ReadonlyMap<number, CatalogTable>
   readonly position: Position | null
   readonly view: View | null
   readonly viewEnd: Position | null
@@ -171,7 +168,6 @@ export class PostgresSnapshot implements Snapshot {
   readonly #parts: SnapshotParts
   readonly #idle: PgConnection[]
   readonly #busy = new Set<PgConnection>()
-  readonly #catalog: ReadonlyMap<number, CatalogTable>
   readonly #born: number
   #closed = false
 
@@ -181,7 +177,6 @@ export class PostgresSnapshot implements Snapshot {
     this.position = parts.position
     this.view = parts.view
     this.viewEnd = parts.viewEnd
-    this.#catalog = new Map(parts.catalog.map((table) => [table.schema.relation, table]))
     this.#born = parts.clock()
   }
 
@@ -195,18 +190,12 @@ export class PostgresSnapshot implements Snapshot {
 
   async hasKeyTwice({ schema, where }: SourceTable, signal: AbortSignal): Promise<boolean> {
     const { connection } = this.#parts.keeper
-    const cancel = (): void => void connection.cancel()
     const key = keyNames(schema).map(quoteName).join(', ')
     const condition = where === null ? '' : ` WHERE (${where})`
-    signal.addEventListener('abort', cancel, { once: true })
-    try {
-      return (
-        (await connection.rows(`SELECT 'x' FROM ${qualifiedName(schema)}${condition} GROUP BY ${key} HAVING count(*) > 1 LIMIT 1`)).length >
-        0
-      )
-    } finally {
-      signal.removeEventListener('abort', cancel)
-    }
+    using _ = onAbort(signal, () => void connection.cancel())
+    return (
+      (await connection.rows(`SELECT 'x' FROM ${qualifiedName(schema)}${condition} GROUP BY ${key} HAVING count(*) > 1 LIMIT 1`)).length > 0
+    )
   }
 
   async *read(
@@ -217,16 +206,14 @@ export class PostgresSnapshot implements Snapshot {
   ): AsyncGenerator<SnapshotFrame, void, undefined> {
     this.#checkAge()
     const connection = await this.#session(signal)
-    const onAbort = (): void => connection.destroy(new TailraceError('ABORTED', 'the snapshot was given up'))
-    signal.addEventListener('abort', onAbort, { once: true })
     try {
+      using _ = onAbort(signal, () => connection.destroy(new TailraceError('ABORTED', 'the snapshot was given up')))
       if (chunk.range.kind === 'key') await connection.query('SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off')
       yield* this.#copy(connection, table, chunk, format)
       this.#idle.push(connection)
     } catch (error) {
       throw translate(error, `reading ${table.id}`, 'source')
     } finally {
-      signal.removeEventListener('abort', onAbort)
       this.#busy.delete(connection)
       if (!this.#idle.includes(connection)) connection.destroy()
     }
@@ -283,7 +270,7 @@ export class PostgresSnapshot implements Snapshot {
   }
 
   #catalogOf(table: SourceTable): CatalogTable {
-    const found = this.#catalog.get(table.schema.relation)
+    const found = this.#parts.catalog.get(table.schema.relation)
     if (found === undefined) throw new TailraceError('BUG', `table ${table.id} is not part of this snapshot`)
     return found
   }
@@ -307,15 +294,10 @@ export async function retake(
   keeper: SnapshotKeeper,
   ownSchema: string,
   tables: readonly SourceTable[],
-): Promise<{ tables: SourceTable[]; catalog: CatalogTable[] }> {
-  const catalog = await readCatalog(
-    keeper.connection,
-    ownSchema,
-    tables.map((table) => table.schema.relation),
-  )
-  const byOid = new Map(catalog.map((table) => [table.schema.relation, table]))
+): Promise<{ tables: SourceTable[]; catalog: Map<number, CatalogTable> }> {
+  const catalog = await catalogOf(keeper.connection, ownSchema, tables)
   const fresh = tables.map((table) => {
-    const now = byOid.get(table.schema.relation)
+    const now = catalog.get(table.schema.relation)
     if (now === undefined) throw new TailraceError('SOURCE_FAILED', `table ${table.id} was dropped while the snapshot was prepared`)
     // Columns that came since they were chosen are read, too: of rows that this view shows the stream will tell nothing.
     return { ...table, schema: chosenShape(table, table.schema, now.schema) }

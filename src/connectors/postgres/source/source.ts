@@ -1,8 +1,8 @@
+import { onAbort } from '../../../async/abort.ts'
 import type { StreamBatch, Slice } from '../../../model/batch.ts'
 import type { Position, Transaction, View } from '../../../model/position.ts'
 import { columnAt } from '../../../model/schema.ts'
 import type { ConnectorContext } from '../../../sdk/connector.ts'
-import { throwProblems } from '../../../sdk/config/problems.ts'
 import { TailraceError, type Problem } from '../../../sdk/errors.ts'
 import { selectTables } from '../../../sdk/selection.ts'
 import type { Purpose, Retention, Selection, Snapshot, SnapshotRequest, Source, SourceTable, StreamRequest } from '../../../sdk/source.ts'
@@ -12,21 +12,12 @@ import { openSession } from '../session.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { translate } from '../wire/pg-error.ts'
 import { sayingWho } from './blockers.ts'
-import { readCatalog, type CatalogTable } from './catalog.ts'
-import { checkLoop, checkPublication, checkSource } from './check.ts'
+import { readCatalog } from './catalog.ts'
+import { checkLoop, checkSource } from './check.ts'
 import { copyTextToSlice } from './copy-rows.ts'
-import {
-  assertPublication,
-  createSlot,
-  dropUnreadSlot,
-  ensurePublication,
-  OriginKeeper,
-  slotState,
-  waitForRunning,
-  type Origin,
-} from './origin.ts'
-import { flushedEnd, insertedEnd, nudgeLog, untilFlushed } from './log-end.ts'
-import { PublicationMemory, readMemberships } from './publication.ts'
+import { createSlot, dropUnreadSlot, historyLost, lostSlot, OriginKeeper, slotState, slotTaken, type Origin } from './origin.ts'
+import { flushedEnd, insertedEnd, isStandby, nudgeLog, untilFlushed } from './log-end.ts'
+import { Publisher } from './publisher.ts'
 import { comparePositions, parseLsn, readPosition, writePosition } from './position.ts'
 import type { Relations } from './relations.ts'
 import { PostgresSnapshot, retake, SnapshotKeeper, type SnapshotParts } from './snapshot.ts'
@@ -52,7 +43,7 @@ export class PostgresSource implements Source {
   readonly #config: PostgresConfig
   readonly #context: ConnectorContext
   readonly #keeper: OriginKeeper
-  readonly #published: PublicationMemory
+  readonly #publisher: Publisher
   #control: PgConnection
   #reader: StreamReader | null = null
   #identity: { system: string; timeline: number } | null = null
@@ -64,7 +55,7 @@ export class PostgresSource implements Source {
     this.#context = context
     this.#control = control
     this.#keeper = new OriginKeeper(config, context)
-    this.#published = new PublicationMemory(context.memory)
+    this.#publisher = new Publisher(config, context, this.#keeper)
   }
 
   static async open(config: PostgresConfig, context: ConnectorContext): Promise<PostgresSource> {
@@ -136,14 +127,14 @@ export class PostgresSource implements Source {
   }
 
   /** The slot that was made before, with more tables: it is never made anew. */
-  async #knownOrigin({ slot }: Origin, tables: readonly SourceTable[], signal: AbortSignal): Promise<Position> {
-    const { confirmed } = await slotState(await this.#sql(signal), slot)
-    if (confirmed === null)
-      throw new TailraceError('HISTORY_LOST', `replication slot ${slot} does not exist any more`, {
-        hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot',
-      })
-    await this.#publishMore(tables, 'followed', signal)
-    return this.#position(confirmed, signal)
+  async #knownOrigin(origin: Origin, tables: readonly SourceTable[], signal: AbortSignal): Promise<Position> {
+    const sql = await this.#sql(signal)
+    const state = await slotState(sql, origin.slot)
+    const lost = lostSlot(origin, state)
+    if (lost !== null) throw historyLost(lost)
+    if (state.confirmed === null) throw historyLost(`replication slot ${origin.slot} has no position to read from`)
+    await this.#publisher.publishMore(sql, origin, tables, 'followed', signal)
+    return this.#position(state.confirmed, signal)
   }
 
   async assertResumable(from: Position, signal: AbortSignal): Promise<void> {
@@ -158,15 +149,15 @@ export class PostgresSource implements Source {
   async #made(): Promise<Origin> {
     const origin = await this.#keeper.known()
     if (origin !== null) return origin
-    throw new TailraceError('HISTORY_LOST', 'this pipeline has no replication slot', {
-      hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot',
-    })
+    throw historyLost('this pipeline has no replication slot')
   }
 
   async *stream(request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamBatch, void, undefined> {
     try {
       yield* this.#follow(request, signal)
     } catch (error) {
+      // Also while it still connects: who ends the stream expects no error.
+      if (signal.aborted) return
       throw translate(error, 'following the changes', 'source')
     }
   }
@@ -190,8 +181,7 @@ export class PostgresSource implements Source {
       signal,
     )
     await using reader = open.reader
-    const stop = (): void => void reader[Symbol.asyncDispose]()
-    signal.addEventListener('abort', stop, { once: true })
+    using _ = onAbort(signal, () => void reader[Symbol.asyncDispose]())
     this.#reader = reader
     // Half-open connections come in groups: a catalog query would be waited for until the end of time.
     const lost = (): TailraceError => new TailraceError('UNREACHABLE', 'the connection to PostgreSQL was lost')
@@ -203,14 +193,12 @@ export class PostgresSource implements Source {
     try {
       yield* this.#guarded(watched(readStream(open), this.#watch(open.relations, sql, origin, request)), signal)
     } catch (error) {
-      if (signal.aborted) return
       // What cut this connection may have cut the control session, too, without a word: it is opened again when needed.
       this.#control.destroy()
       throw error
     } finally {
       clearInterval(beat)
       this.#reader = null
-      signal.removeEventListener('abort', stop)
     }
   }
 
@@ -245,16 +233,15 @@ export class PostgresSource implements Source {
   }
 
   #watch(relations: Relations, sql: PgConnection, origin: Origin, { tables, from }: StreamRequest): Watch {
-    const { publication, watchInterval } = this.#config
     return new Watch({
       relations,
       sql,
       origin,
       tables,
       from,
-      memory: this.#published,
-      ours: publication === undefined,
-      intervalMillis: watchInterval * 1000,
+      memory: this.#publisher.memory,
+      ours: this.#publisher.ours,
+      intervalMillis: this.#config.watchInterval * 1000,
       clock: this.#context.clock,
     })
   }
@@ -415,19 +402,17 @@ export class PostgresSource implements Source {
     const sql = await this.#sql(signal)
     const origin = await this.#keeper.intend()
     await this.#dropUnread(sql, origin, signal)
-    await this.#publish(sql, origin, tables)
-    await this.#keeper.rememberPublication(sql, origin)
-    await this.#published.remember(tables, await readMemberships(sql, origin.publication, tables))
+    await this.#publisher.publish(sql, origin, tables)
     const walsender = await openSession(this.#config, signal, 'replication')
     try {
       const server = await identify(walsender)
       this.#identity = server
       await this.#keeper.mark('creating')
-      const slot = await this.#saying(
-        `making the replication slot ${origin.slot}`,
-        createSlot(walsender, origin.slot, this.#config.failover, signal),
-        signal,
-      )
+      const making = createSlot(walsender, origin.slot, this.#config.failover, signal)
+      const slot = await sayingWho(`making the replication slot ${origin.slot}`, making, {
+        session: () => openSession(this.#config, signal),
+        logger: this.#context.logger,
+      })
       await this.#keeper.mark('made')
       this.#upstream = await this.#keeper.upstream()
       return {
@@ -441,86 +426,15 @@ export class PostgresSource implements Source {
     }
   }
 
-  /** Over a session of its own: the control session may be the one that waits. */
-  async #saying<T>(what: string, work: Promise<T>, signal: AbortSignal): Promise<T> {
-    return sayingWho(what, work, { session: () => openSession(this.#config, signal), logger: this.#context.logger })
-  }
-
-  async #publish(sql: PgConnection, origin: Origin, tables: readonly SourceTable[]): Promise<boolean> {
-    const leaves = await this.#leafNames(sql, tables)
-    return ensurePublication(
-      sql,
-      origin,
-      tables,
-      this.#config.publication === undefined,
-      (table) => leaves.get(table.id) ?? [qualifiedName(table.schema)],
-    )
-  }
-
-  /**
-   * Tables that joined a running pipeline, or are read again. What was missed while the publication was another is in their new
-   * view, once the transactions that ran meanwhile have ended; only then is the publication remembered as it is now. Tables
-   * that are only followed and may have missed changes are left for the watch to find.
-   */
-  async #publishMore(tables: readonly SourceTable[], purpose: 'read' | 'followed', signal: AbortSignal): Promise<void> {
-    const origin = await this.#keeper.known()
-    if (origin === null) return
-    const sql = await this.#sql(signal)
-    await assertPublication(sql, origin)
-    await this.#assertTheirs(sql, tables)
-    const before = await readMemberships(sql, origin.publication, tables)
-    const changes = await this.#published.changes(origin.publication, tables, before)
-    const altered = await this.#publish(sql, origin, tables)
-    const now = await readMemberships(sql, origin.publication, tables)
-    if (altered || changes.size > 0 || (await this.#published.unknown(tables)).length > 0)
-      await this.#saying(`adding tables to the publication ${origin.publication}`, waitForRunning(sql, signal), signal)
-    await this.#published.remember(purpose === 'read' ? tables : tables.filter(({ id }) => !changes.has(id)), now)
-  }
-
-  /** A person's publication sends all of the tables, from here on. */
-  async #assertTheirs(sql: PgConnection, tables: readonly SourceTable[]): Promise<void> {
-    const { publication, schema } = this.#config
-    if (publication === undefined) return
-    const catalog = await readCatalog(
-      sql,
-      schema,
-      tables.map((table) => table.schema.relation),
-    )
-    const byOid = new Map(catalog.map((table) => [table.schema.relation, table]))
-    throwProblems((await checkPublication(sql, publication, tables, byOid)).filter(({ severity }) => severity === 'error'))
-  }
-
   /**
    * TRAPS 11: this is only called while no position is saved, so a slot that we began to make is ours and nobody has read
-   * from it. One that we did not make is never touched.
+   * from it.
    */
   async #dropUnread(sql: PgConnection, origin: Origin, signal: AbortSignal): Promise<void> {
     if (!(await slotState(sql, origin.slot)).exists) return
-    if (!(await this.#keeper.mine())) {
-      throw new TailraceError('HELD', `a replication slot ${origin.slot} exists already and was not made by this pipeline`, {
-        hint: 'choose another with --source.slot, or drop it if nobody reads it',
-        path: 'slot',
-      })
-    }
+    if (!(await this.#keeper.mine())) throw slotTaken(origin.slot)
     this.#context.logger.info(`dropping replication slot ${origin.slot}, which an interrupted start left unread`)
     await dropUnreadSlot(sql, origin.slot, signal)
-  }
-
-  async #leafNames(sql: PgConnection, tables: readonly SourceTable[]): Promise<Map<string, string[]>> {
-    const oids = tables.map((table) => table.schema.relation)
-    if (oids.length === 0) return new Map()
-    const rows = await sql.rows(
-      `SELECT r.oid, n.nspname, c.relname FROM unnest(ARRAY[${oids.join(',')}]::oid[]) r(oid) CROSS JOIN LATERAL pg_partition_tree(r.oid) p
-         JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.isleaf AND c.relkind = 'r'`,
-    )
-    const names = new Map<string, string[]>()
-    for (const table of tables) {
-      const leaves = rows
-        .filter(([oid]) => Number(oid) === table.schema.relation)
-        .map(([, namespace, name]) => qualifiedName({ namespace: namespace ?? '', name: name ?? '' }))
-      if (leaves.length > 0) names.set(table.id, leaves)
-    }
-    return names
   }
 
   async #origin(keeper: SnapshotKeeper, request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts> {
@@ -536,9 +450,10 @@ export class PostgresSource implements Source {
   }
 
   async #freshView(keeper: SnapshotKeeper, request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts> {
-    if (request.mode === 'again') await this.#publishMore(request.tables, 'read', signal)
+    const origin = request.mode === 'again' ? await this.#keeper.known() : null
+    if (origin !== null) await this.#publisher.publishMore(await this.#sql(signal), origin, request.tables, 'read', signal)
     // A standby shows what is flushed only (TRAPS 17), and a copy that does not follow needs no fence.
-    if (request.mode === 'bounded' && (await keeper.isStandby()))
+    if (request.mode === 'bounded' && (await isStandby(keeper.connection)))
       return { ...(await this.#shared(keeper, request)), position: null, view: null, viewEnd: null }
     const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
     return { ...(await this.#shared(keeper, request)), position: null, view, viewEnd: await this.#position(insertEnd, signal) }
@@ -547,11 +462,7 @@ export class PostgresSource implements Source {
   async #shared(keeper: SnapshotKeeper, request: SnapshotRequest): Promise<Omit<SnapshotParts, 'position' | 'view' | 'viewEnd'>> {
     const name = await keeper.export()
     const workers = await keeper.takeWorkers(name)
-    const { tables, catalog }: { tables: SourceTable[]; catalog: CatalogTable[] } = await retake(
-      keeper,
-      this.#config.schema,
-      request.tables,
-    )
+    const { tables, catalog } = await retake(keeper, this.#config.schema, request.tables)
     // A table that was renamed goes by the name that it was chosen by.
     const named = tables.map((table) => ({ ...table, schema: { ...table.schema, id: table.id } }))
     return { config: this.#config, keeper, name, workers, tables: named, catalog, clock: this.#context.clock }

@@ -5,7 +5,7 @@ import type { PgConnection } from '../wire/connection.ts'
 import { quoteName, quoteText } from '../identifiers.ts'
 import { PgError, translate } from '../wire/pg-error.ts'
 import { delay } from '../../../async/abort.ts'
-import { LOST_HINT, lostSlot, slotState, type Origin } from './origin.ts'
+import { historyLost, lostSlot, slotState, type Origin } from './origin.ts'
 import { formatLsn, parseLsn, readPosition, type PgPosition } from './position.ts'
 import { Relations } from './relations.ts'
 import { StreamReader, type Question } from './stream-reader.ts'
@@ -26,10 +26,6 @@ export interface ServerIdentity {
 export async function identify(walsender: PgConnection): Promise<ServerIdentity> {
   const [row] = await walsender.rows('IDENTIFY_SYSTEM')
   return { system: row?.[0] ?? '', timeline: Number(row?.[1] ?? 0), flushed: parseLsn(row?.[2] ?? '') ?? 0n }
-}
-
-function historyLost(message: string): TailraceError {
-  return new TailraceError('HISTORY_LOST', message, { hint: LOST_HINT })
 }
 
 /**

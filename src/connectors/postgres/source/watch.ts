@@ -2,16 +2,26 @@ import type { Barrier, StreamBatch } from '../../../model/batch.ts'
 import type { Position } from '../../../model/position.ts'
 import { parseTableName, type TableId, type TableSchema } from '../../../model/schema.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
+import { tablesOption } from '../../../sdk/selection.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
 import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError } from '../wire/pg-error.ts'
 import { readStorage } from './catalog.ts'
 import { insertedEnd } from './log-end.ts'
-import { assertPublication, ensurePublication, publicationLost, type Origin } from './origin.ts'
+import { assertPublication, publicationLost, type Origin } from './origin.ts'
 import { readPosition } from './position.ts'
-import { changedPublication, readMemberships, type Memberships, type PublicationMemory } from './publication.ts'
+import {
+  changedPublication,
+  isPublished,
+  publishedRelations,
+  readMemberships,
+  type Memberships,
+  type PublicationMemory,
+} from './publication.ts'
+import { ensurePublication } from './publisher.ts'
 import type { Relations } from './relations.ts'
+import { nextXid, oldestRunning } from './running.ts'
 
 export interface WatchParts {
   readonly sql: PgConnection
@@ -50,8 +60,6 @@ export class Watch {
   readonly #marks = new Map<TableId, string>()
   /** New partitions that were found published when this xid was the next: rows before that may be missing (TRAPS 51). */
   readonly #joining = new Map<number, bigint>()
-  /** What of the publication is not as it was, by table. */
-  #changes: ReadonlyMap<TableId, string> = new Map()
   #lookedAt = -Infinity
 
   constructor(parts: WatchParts) {
@@ -82,23 +90,23 @@ export class Watch {
     this.#lookedAt = now
     // In this order, so that what is taken away between two of the questions is told by the one that says most of it.
     const memberships = await readMemberships(this.#parts.sql, this.#parts.origin.publication, this.#parts.tables)
-    const published = await this.#published()
+    await assertPublication(this.#parts.sql, this.#parts.origin)
+    const published = await publishedRelations(this.#parts.sql, this.#parts.origin.publication)
     const seen = await this.#seeTables()
-    await this.#compare(memberships, published, seen)
+    const changes = await this.#compare(memberships, published, seen)
     const barriers: Barrier[] = []
     for (const [index, table] of this.#parts.tables.entries()) {
       const found = seen[index]
-      const barrier = found === undefined ? null : await this.#judge(table, found, published)
+      const barrier = found === undefined ? null : await this.#judge(table, found, published, changes.get(table.id))
       if (barrier !== null) barriers.push(barrier)
     }
     return [...barriers, ...(await this.#rewritten())]
   }
 
-  async #judge(table: SourceTable, seen: Seen, published: ReadonlySet<number>): Promise<Barrier | null> {
+  async #judge(table: SourceTable, seen: Seen, published: ReadonlySet<number>, change: string | undefined): Promise<Barrier | null> {
     const { relation } = table.schema
     if (seen.holder !== null && seen.holder !== relation) return this.#readAgain(table, `another table has taken the name ${table.id}`)
     if (!seen.exists) return this.#drop(table)
-    const change = this.#changes.get(table.id)
     // Nobody can go on from here, whatever the policy: changes that were not sent are in no log that is still to come.
     if (change !== undefined) return this.#readAgain(table, change, true)
     const partitions = this.#schemaOf(table).partitions
@@ -110,26 +118,24 @@ export class Watch {
   }
 
   #isMissing(table: SourceTable, published: ReadonlySet<number>): boolean {
-    const { relation } = table.schema
-    const leaves = this.#schemaOf(table).partitions ?? [relation]
-    return !published.has(relation) && leaves.some((leaf) => !published.has(leaf))
+    return !isPublished(published, table.schema.relation, this.#schemaOf(table).partitions)
   }
 
   /**
-   * The publication with what it was when the tables were read. A person's is not ours to put right: then the run ends. One of
-   * ours is put right when the tables are read again.
+   * What of the publication is not as it was when the tables were read, by table. A person's is not ours to put right: then
+   * the run ends. One of ours is put right when the tables are read again.
    */
-  async #compare(now: Memberships, published: ReadonlySet<number>, seen: readonly Seen[]): Promise<void> {
+  async #compare(now: Memberships, published: ReadonlySet<number>, seen: readonly Seen[]): Promise<ReadonlyMap<TableId, string>> {
     const { origin, memory, ours } = this.#parts
     const tables = this.#parts.tables.filter((_, index) => seen[index]?.exists === true)
-    this.#changes = await memory.changes(origin.publication, tables, now)
+    const { changes, unknown } = await memory.compare(origin.publication, tables, now)
     await memory.remember(
-      (await memory.unknown(tables)).filter((table) => !this.#changes.has(table.id)),
+      unknown.filter((table) => !changes.has(table.id)),
       now,
     )
-    if (ours || this.#changes.size === 0) return
+    if (ours || changes.size === 0) return changes
     const missing = tables.find((table) => this.#isMissing(table, published))
-    throw missing === undefined ? changedPublication(origin.publication, this.#changes) : this.#lacking(missing)
+    throw missing === undefined ? changedPublication(origin.publication, changes) : this.#lacking(missing)
   }
 
   #schemaOf(table: SourceTable): TableSchema {
@@ -170,7 +176,7 @@ export class Watch {
       'SCHEMA_CHANGED',
       `the publication ${publication} no longer holds all of ${table.id}: its changes do not come any more`,
       {
-        hint: `ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${qualifiedName(table.schema)}; then tailrace resnapshot <pipeline> --tables ${table.id}`,
+        hint: `ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${qualifiedName(table.schema)}; then tailrace resnapshot <pipeline> ${tablesOption([table.id])}`,
         path: table.id,
       },
     )
@@ -199,8 +205,8 @@ export class Watch {
     const fresh = added.filter((leaf) => !this.#joining.has(leaf))
     if (fresh.length > 0) {
       await memory.join(table, fresh, await readMemberships(sql, origin.publication, [table]))
-      const [row] = await sql.rows('SELECT pg_current_xact_id()')
-      for (const leaf of fresh) this.#joining.set(leaf, BigInt(row?.[0] ?? 0))
+      const next = await nextXid(sql)
+      for (const leaf of fresh) this.#joining.set(leaf, next)
     }
     if (await this.#mayRun(added)) return null
     const [row] = await sql.rows(`SELECT ${[...names.values()].map((name) => `EXISTS (SELECT FROM ${name})`).join(' OR ')}`)
@@ -211,8 +217,7 @@ export class Watch {
 
   /** Whether a transaction may still run that began before the partitions were published. */
   async #mayRun(leaves: readonly number[]): Promise<boolean> {
-    const [row] = await this.#parts.sql.rows('SELECT pg_snapshot_xmin(pg_current_snapshot())')
-    const oldest = BigInt(row?.[0] ?? 0)
+    const oldest = await oldestRunning(this.#parts.sql)
     return leaves.some((leaf) => oldest <= (this.#joining.get(leaf) ?? -1n))
   }
 
@@ -239,16 +244,6 @@ export class Watch {
       if (barrier !== null) barriers.push(barrier)
     }
     return barriers
-  }
-
-  /** Relations that the publication holds. */
-  async #published(): Promise<Set<number>> {
-    const { sql, origin } = this.#parts
-    await assertPublication(sql, origin)
-    const rows = await sql.rows(
-      `SELECT c.oid FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = ${quoteText(origin.publication)}`,
-    )
-    return new Set(rows.map(([oid]) => Number(oid)))
   }
 
   async #seeTables(): Promise<Seen[]> {

@@ -1,3 +1,4 @@
+import { onAbort } from '../../../async/abort.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
 import { Backend, parseColumns, parseRow, type MessageHandler, type Wire } from './backend.ts'
 import { CopyIn, CopyOut } from './copy.ts'
@@ -216,13 +217,12 @@ export class PgConnection implements Wire, AsyncDisposable {
       closed: (error: Error | null) => this.#fail(this.#lost(error)),
     }
     this.#socket = await openSocket(this.options, receiver, signal)
-    const onAbort = (): void => this.destroy(new TailraceError('ABORTED', 'connecting to PostgreSQL was given up'))
     const timer = setTimeout(
       () => this.destroy(new TailraceError('UNREACHABLE', 'PostgreSQL accepted the connection but did not finish the log-in in time')),
       this.options.connectTimeoutMs,
     )
-    signal.addEventListener('abort', onAbort, { once: true })
     try {
+      using _ = onAbort(signal, () => this.destroy(new TailraceError('ABORTED', 'connecting to PostgreSQL was given up')))
       await new Promise<void>((resolve, reject) => {
         const login = new Login(this.options, this.#socket?.certificate ?? null, (bytes) => this.send(bytes))
         this.start({
@@ -242,7 +242,6 @@ export class PgConnection implements Wire, AsyncDisposable {
       throw error
     } finally {
       clearTimeout(timer)
-      signal.removeEventListener('abort', onAbort)
     }
   }
 

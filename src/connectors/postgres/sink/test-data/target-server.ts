@@ -1,4 +1,3 @@
-import pg from 'pg'
 import type { ConnectorContext } from '../../../../sdk/connector.ts'
 import { silentLogger, type Logger } from '../../../../sdk/logger.ts'
 import type { SinkTable } from '../../../../sdk/sink.ts'
@@ -8,11 +7,7 @@ import { postgresConfig, type PostgresConfig } from '../../config.ts'
 import { postgresSinkCapabilities } from '../../capabilities.ts'
 import { openPostgresSink, type PostgresSink } from '../sink.ts'
 import { targetSql } from '../target-table.ts'
-
-/** Values as the server writes them: `pg` is an oracle here, not a converter. */
-const RAW = { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig
-
-const TEXT_FORMS = `SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 1`
+import { Oracle } from './oracle.ts'
 
 export interface TargetOptions {
   readonly deletes?: 'hard' | 'soft'
@@ -52,38 +47,6 @@ export class TargetServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#server[Symbol.asyncDispose]()
-  }
-}
-
-/** A second opinion: another client library on a session of its own. */
-export class Oracle implements AsyncDisposable {
-  readonly #client: pg.Client
-
-  private constructor(client: pg.Client) {
-    this.#client = client
-  }
-
-  static async connect(uri: string): Promise<Oracle> {
-    const client = new pg.Client({ connectionString: uri, types: RAW })
-    client.on('error', () => {})
-    await client.connect()
-    await client.query(TEXT_FORMS)
-    return new Oracle(client)
-  }
-
-  async run(sql: string): Promise<Record<string, string | null>[]> {
-    const result = (await this.#client.query(sql)) as pg.QueryResult<Record<string, string | null>> | pg.QueryResult<Record<string, string | null>>[]
-    return (Array.isArray(result) ? result.at(-1)?.rows : result.rows) ?? []
-  }
-
-  /** First column of the first row. */
-  async value(sql: string): Promise<string | null> {
-    const [row] = await this.run(sql)
-    return row === undefined ? null : (Object.values(row)[0] ?? null)
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#client.end()
   }
 }
 
