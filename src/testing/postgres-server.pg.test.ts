@@ -102,7 +102,7 @@ test('a server does not outlive the process that started it, even a killed one',
     (error: { stdout: string }) => error,
   )
   const [uri, folder] = JSON.parse(result.stdout) as [string, string]
-  for (let tries = 0; existsSync(folder) && tries < 100; tries++) await sleep(50)
+  for (let tries = 0; existsSync(folder) && tries < 600; tries++) await sleep(50)
   assert.equal(existsSync(folder), false)
   await assert.rejects(query(uri, 'SELECT 1'), { code: 'ECONNREFUSED' })
 })

@@ -27,7 +27,7 @@ export interface TableSpec {
   readonly namespace?: string
 }
 
-export function columnOf(spec: ColumnSpec, index: number): Column {
+function columnOf(spec: ColumnSpec, index: number): Column {
   return {
     name: spec.name,
     type: spec.type,

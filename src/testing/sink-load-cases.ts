@@ -42,6 +42,11 @@ export function framesOf(schema: TableSchema, ...frames: readonly (readonly Imag
   })
 }
 
+/** Rows of the table without a key, in one frame. */
+function heap(...rows: readonly Image[]): SnapshotFrame[] {
+  return framesOf(keyless, rows)
+}
+
 /** What becomes of rows that stand in the target already. */
 type Existing = Partial<Pick<LoadRequest, 'replace' | 'merge'>>
 
@@ -156,26 +161,8 @@ export const loadCases: readonly SinkCase[] = [
     title: 'replace of a whole table empties it (TRAPS 3)',
     async run(bench) {
       await bench.start(keyless)
-      await load(
-        bench,
-        keyless,
-        whole,
-        framesOf(keyless, [
-          ['1', 'x'],
-          ['1', 'x'],
-        ]),
-      )
-      await load(
-        bench,
-        keyless,
-        whole,
-        framesOf(keyless, [
-          ['2', null],
-          ['2', null],
-          ['2', null],
-        ]),
-        { replace: true },
-      )
+      await load(bench, keyless, whole, heap(['1', 'x'], ['1', 'x']))
+      await load(bench, keyless, whole, heap(['2', null], ['2', null], ['2', null]), { replace: true })
       await bench.expect(keyless, [
         { a: '2', b: null },
         { a: '2', b: null },
@@ -272,27 +259,10 @@ export const loadCases: readonly SinkCase[] = [
     unfit: onlySoft,
     async run(bench) {
       await bench.start(keyless)
-      await load(
-        bench,
-        keyless,
-        whole,
-        framesOf(keyless, [
-          ['1', 'x'],
-          ['2', 'x'],
-        ]),
-      )
+      await load(bench, keyless, whole, heap(['1', 'x'], ['2', 'x']))
       await bench.commit(remove(keyless, ['1', 'x']))
       await bench.sink.clear(bench.table(keyless), bench.signal, { softly: true })
-      await load(
-        bench,
-        keyless,
-        whole,
-        framesOf(keyless, [
-          ['2', 'x'],
-          ['3', 'x'],
-        ]),
-        { merge: true },
-      )
+      await load(bench, keyless, whole, heap(['2', 'x'], ['3', 'x']), { merge: true })
       assert.deepEqual(await marks(bench, keyless), ['1,x,true', '2,x,false', '3,x,false'])
     },
   },

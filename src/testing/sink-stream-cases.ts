@@ -3,7 +3,8 @@ import { DELETED_COLUMN } from '../sdk/soft-delete.ts'
 import { insert, remove, schemaOf, truncateOf, update } from './sink-batches.ts'
 import { onlyTransactional, onlyTruncate, type SinkBench, type SinkCase } from './sink-bench.ts'
 
-const people = schemaOf({
+/** The table that most tests of a sink need: a key, a value, a value that may be large. */
+export const people = schemaOf({
   name: 'people',
   columns: [
     { name: 'id', type: { kind: 'int64' } },

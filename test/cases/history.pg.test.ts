@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { chmodSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { lsnOf, logEnd, onePipeline, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
+import { lsnOf } from '../kit/lsn.ts'
+import { logEnd, onePipeline, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
 
 import { runCli, type Ended } from '../kit/run-cli.ts'
 import { slots } from '../kit/source-database.ts'

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import pg from 'pg'
-import { HOLDING_TRANSFORM, logEnd, lsnOf, onePipeline, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
+import { lsnOf } from '../kit/lsn.ts'
+import { HOLDING_TRANSFORM, logEnd, onePipeline, targetValue, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
 import { assertHistoryLost, setPositions } from '../kit/positions.ts'
 import { until } from '../kit/until.ts'
 
@@ -115,10 +116,7 @@ test('TRAP 23: after a crash of the server its slot stands earlier: what the tar
       () => false,
     ),
   )
-  await cli.until('the row after', async () => {
-    await untilTarget(p.targetFile, 'SELECT count(*) FROM log WHERE n = 3000', 1)
-    return true
-  })
+  await cli.until('the row after', () => targetValue(p.targetFile, 'SELECT count(*) FROM log WHERE n = 3000') === 1)
   await p.equal('log')
 })
 

@@ -120,7 +120,7 @@ export class CrashRun {
     return signal === 'SIGKILL'
   }
 
-  async catchUp(seconds = 60): Promise<void> {
+  async catchUp(seconds: number): Promise<void> {
     await using cli = this.start('--until', 'caught-up', '--json')
     const { code, stderr, stdout } = await cli.ended(seconds)
     assert.equal(code, 0, `${stderr}\n${stdout}`)

@@ -1,8 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { DuckDBInstance } from '@duckdb/node-api'
 import pg from 'pg'
 import type { SourceDatabase } from './source-database.ts'
 import { openSqlite } from './sqlite-file.ts'
+import { until } from './until.ts'
 
 /** A target that can be read whole, by its own client and none of ours. Rows are canonical texts of their columns. */
 export interface Target {
@@ -166,14 +166,13 @@ export function duckdbTarget(file: string): Target {
 
 /** A process that was killed just now may hold the file for a moment longer. */
 async function openDuckdb(file: string): Promise<DuckDBInstance> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await DuckDBInstance.create(file, { access_mode: 'READ_ONLY', threads: '1', memory_limit: '1GB' })
-    } catch (error) {
-      if (attempt === 100) throw error
-      await sleep(20)
-    }
-  }
+  let failure: unknown
+  const open = (): Promise<DuckDBInstance | null> =>
+    DuckDBInstance.create(file, { access_mode: 'READ_ONLY', threads: '1', memory_limit: '1GB' }).catch((error: unknown) => {
+      failure = error
+      return null
+    })
+  return until('the DuckDB file open', open, { detail: () => String(failure) })
 }
 
 export function postgresTarget(uri: string): Target {

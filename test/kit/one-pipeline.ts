@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { tempFolder, type TempFolder } from '../../src/testing/temp-folder.ts'
 import { assertEqual, sqliteTarget, type Target } from './compare.ts'
+import { lsnOf } from './lsn.ts'
 import { openSqlite } from './sqlite-file.ts'
 import { readState, runCli, type Cli, type CliOptions, type Ended, type StateView } from './run-cli.ts'
 import { slots, startSource, type SlotRow, type SourceDatabase } from './source-database.ts'
@@ -79,17 +81,12 @@ export async function onePipeline(settings: Readonly<Record<string, string | num
 function checkpointOf(file: string): string | null {
   const database = openSqlite(file, 'read')
   try {
+    database.exec('BEGIN')
     const name = database.prepare(`SELECT name FROM sqlite_schema WHERE sql LIKE '%epoch%' AND sql LIKE '%position%'`).get()?.['name']
     return (database.prepare(`SELECT position FROM "${String(name)}"`).get()?.['position'] as string | null | undefined) ?? null
   } finally {
     database.close()
   }
-}
-
-/** The LSN in a position of PostgreSQL, as a number. */
-export function lsnOf(position: string | null): bigint {
-  const [high = '0', low = '0'] = (position?.split(':').at(-1) ?? '0/0').split('/')
-  return (BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`)
 }
 
 /** All that was written to the log so far, made durable: only that is ever sent. */
@@ -99,11 +96,15 @@ export async function logEnd(source: SourceDatabase): Promise<bigint> {
   return lsnOf(row?.lsn ?? null)
 }
 
-/** What is in the target now, however far the run is. */
+/** What is in the target now, however far the run is; undefined while file or table are not there yet. */
 export function targetValue(file: string, sql: string): unknown {
+  if (!existsSync(file)) return undefined
   const database = openSqlite(file, 'read')
   try {
     return Object.values(database.prepare(sql).get() ?? {})[0]
+  } catch (error) {
+    if (error instanceof Error && error.message.startsWith('no such table')) return undefined
+    throw error
   } finally {
     database.close()
   }

@@ -66,7 +66,7 @@ export function runCli(args: readonly string[], { folder, state = join(folder, '
     },
     kill,
     interrupt: () => void child.kill('SIGINT'),
-    ended: async (seconds = 60) => {
+    ended: async (seconds) => {
       await until(`the end of tailrace ${args[0] ?? ''}`, () => !running(), { seconds, detail: () => stderr })
       await closed
       return { code: child.exitCode, signal: child.signalCode, stdout, stderr }

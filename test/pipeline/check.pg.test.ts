@@ -1,22 +1,12 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { planPipeline } from '../../src/engine/plan.ts'
 import type { Plan } from '../../src/engine/options.ts'
 import { pipelineOptions, type PipelineSettings } from '../../src/library/settings.ts'
-import { silentLogger } from '../../src/sdk/logger.ts'
-import { memoryStore } from '../../src/state/memory.ts'
-import { thisHolder } from '../../src/state/lease.ts'
 import { tempFolder } from '../../src/testing/temp-folder.ts'
-import { Bench, endpoint, MAJOR, Oracle, Pipeline, type SourceDatabase, type Target } from './kit.ts'
-import { openTarget } from './kit-sinks.ts'
+import { Bench, endpoint, MAJOR, openTarget, Oracle, Pipeline, testEnvironment, useBench, type SourceDatabase, type Target } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 type Problem = Plan['problems'][number]
 
@@ -33,17 +23,7 @@ async function findingsOf(source: SourceDatabase, uri: string, settings: Pipelin
     { source: await endpoint('source', uri), sink: await endpoint('sink', `sqlite://${folder.join('x.db')}`) },
     process.cwd(),
   )
-  const never = new AbortController().signal
-  const plan = await planPipeline(options, {
-    store: memoryStore(),
-    holder: thisHolder(),
-    logger: silentLogger,
-    clock: Date.now,
-    random: Math.random,
-    drain: never,
-    abort: never,
-    scratchFolder: folder.path,
-  })
+  const plan = await planPipeline(options, testEnvironment(folder.path))
   assert.equal(await source.value('SELECT count(*) FROM pg_replication_slots WHERE database = current_database()'), '0')
   assert.equal(await source.value("SELECT count(*) FROM pg_publication WHERE pubname LIKE 'tailrace\\_%'"), '0')
   return plan.problems
@@ -58,7 +38,7 @@ function only(problems: readonly Problem[], code: string, message: RegExp, hint:
 
 describe('CASE 28 and what else check says before anything is touched', { concurrency: 2 }, () => {
   test('CASE 28: replica identity default, full, index, nothing; no key', async () => {
-    await using source = await bench.database(`
+    await using source = await bench().database(`
       CREATE TABLE with_key (id int PRIMARY KEY); CREATE TABLE full_row (v int); ALTER TABLE full_row REPLICA IDENTITY FULL;
       CREATE TABLE by_index (id int NOT NULL, v int); CREATE UNIQUE INDEX i ON by_index (id); ALTER TABLE by_index REPLICA IDENTITY USING INDEX i;
       CREATE TABLE nothing (id int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING; CREATE TABLE no_key (v int); CREATE TABLE lost_index (id int NOT NULL, v int); CREATE UNIQUE INDEX lost ON lost_index (id); ALTER TABLE lost_index REPLICA IDENTITY USING INDEX lost; DROP INDEX lost;
@@ -75,15 +55,15 @@ describe('CASE 28 and what else check says before anything is touched', { concur
   })
 
   test('an UNLOGGED table', async () => {
-    await using source = await bench.database('CREATE UNLOGGED TABLE t (id int PRIMARY KEY); CREATE TABLE ok (id int PRIMARY KEY)')
+    await using source = await bench().database('CREATE UNLOGGED TABLE t (id int PRIMARY KEY); CREATE TABLE ok (id int PRIMARY KEY)')
     only(await problemsOf(source, source.uri), 'SCHEMA_UNSUPPORTED', /UNLOGGED/, /SET LOGGED/)
   })
 
   test('no REPLICATION, no CREATE, not the owner, no SELECT: all at once, each with what to type, and typing it is enough', async () => {
-    await using source = await bench.database(
+    await using source = await bench().database(
       `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE SCHEMA "S x"; CREATE TABLE "S x"."T y" (id int PRIMARY KEY); CREATE ROLE "Reader x" LOGIN`,
     )
-    const uri = bench.server.uri(source.name, { user: 'Reader x' })
+    const uri = bench().server.uri(source.name, { user: 'Reader x' })
     const problems = await problemsOf(source, uri)
     const text = problems.map((problem) => problem.hint ?? '').join('\n')
     assert.ok(
@@ -100,7 +80,7 @@ describe('CASE 28 and what else check says before anything is touched', { concur
       ) ?? [])
         await source.run(statement)
     }
-    await using target = await openTarget('sqlite', bench)
+    await using target = await openTarget('sqlite', bench())
     assert.deepEqual(await problemsOf(source, `${uri}?publication=tailrace`), [])
     await using reader = await Oracle.connect(uri)
     assert.equal(await reader.value('SELECT count(*) FROM t'), '1')
@@ -108,7 +88,7 @@ describe('CASE 28 and what else check says before anything is touched', { concur
   })
 
   test('a publication that does not exist, lacks a table, leaves out deletes', async () => {
-    await using source = await bench.database(
+    await using source = await bench().database(
       `CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE PUBLICATION partly FOR TABLE t; CREATE PUBLICATION inserts FOR TABLE t, u WITH (publish = 'insert')`,
     )
     only(
@@ -130,7 +110,7 @@ describe('CASE 28 and what else check says before anything is touched', { concur
     'TRAP 54: a publication with a row filter or a column list that takes something away',
     { skip: MAJOR < 15 ? 'filters and lists came with 15' : false },
     async () => {
-      await using source = await bench.database(
+      await using source = await bench().database(
         `CREATE TABLE t (id int PRIMARY KEY, v int); CREATE PUBLICATION some_rows FOR TABLE t WHERE (id > 5); CREATE PUBLICATION some_columns FOR TABLE t (id)`,
       )
       only(await problemsOf(source, `${source.uri}?publication=some_rows`), 'CONFIG', /some_rows/, /ALTER PUBLICATION/)
@@ -139,9 +119,9 @@ describe('CASE 28 and what else check says before anything is touched', { concur
   )
 
   test('a slot of the name that is not ours', async () => {
-    await using source = await bench.database(`CREATE TABLE t (id int PRIMARY KEY)`)
+    await using source = await bench().database(`CREATE TABLE t (id int PRIMARY KEY)`)
     await source.run("SELECT pg_create_logical_replication_slot('theirs', 'pgoutput')")
-    await using target = await openTarget('sqlite', bench)
+    await using target = await openTarget('sqlite', bench())
     const report = await new Pipeline(source, target, { sourceOptions: { slot: 'theirs' } }).run('caught-up')
     assert.ok(
       report.problems.some((problem) => problem.code === 'HELD' && problem.hint?.includes('--source.slot')),
@@ -151,7 +131,7 @@ describe('CASE 28 and what else check says before anything is touched', { concur
   })
 
   test('TRAP 55: a sink in the same database whose tables the publication would send back', async () => {
-    await using source = await bench.database(
+    await using source = await bench().database(
       'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE PUBLICATION everything FOR ALL TABLES',
     )
     const target = sameDatabase(source)
@@ -170,7 +150,7 @@ describe('CASE 28 and what else check says before anything is touched', { concur
   })
 
   test('a table copied onto itself is refused', async () => {
-    await using source = await bench.database('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)')
+    await using source = await bench().database('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)')
     const run = new Pipeline(source, sameDatabase(source), { tables: ['t'], ifExists: 'truncate' }).run('copy')
     const failure = await run.then(
       (report) => report.problems,
@@ -222,7 +202,7 @@ test('TRAP 25: a server that gives up slots of paused pipelines, by size or by t
 })
 
 test('TRAP 26: a failover slot whose standbys are not waited for is said', async () => {
-  await using source = await bench.database('CREATE TABLE t (id int PRIMARY KEY)')
+  await using source = await bench().database('CREATE TABLE t (id int PRIMARY KEY)')
   const about = async (uri: string): Promise<string[]> =>
     (await findingsOf(source, uri)).filter((problem) => problem.path === 'failover').map((problem) => problem.message)
   const [warning] = await about(`${source.uri}?failover=true`)

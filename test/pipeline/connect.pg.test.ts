@@ -6,13 +6,10 @@ import { networkInterfaces } from 'node:os'
 import { describe, test } from 'node:test'
 import { connect as connectTls, TLSSocket } from 'node:tls'
 import { connectorContext } from '../../src/engine/open.ts'
-import { silentLogger } from '../../src/sdk/logger.ts'
-import { memoryStore } from '../../src/state/memory.ts'
-import { thisHolder } from '../../src/state/lease.ts'
 import { startPostgres, type PostgresServer } from '../../src/testing/postgres-server.ts'
 import { tempFolder } from '../../src/testing/temp-folder.ts'
 import type { KeyPair } from '../../src/testing/tls-certificates.ts'
-import { endpoint, MAJOR, Oracle } from './kit.ts'
+import { endpoint, MAJOR, Oracle, testEnvironment } from './kit.ts'
 
 interface Session {
   readonly ok: boolean
@@ -25,16 +22,7 @@ interface Session {
 async function connect(uri: string, variables: Readonly<Record<string, string>> = {}): Promise<Session> {
   const { connector, config } = await endpoint('source', uri, variables)
   const never = new AbortController().signal
-  const environment = {
-    store: memoryStore(),
-    holder: thisHolder(),
-    logger: silentLogger,
-    clock: Date.now,
-    random: Math.random,
-    drain: never,
-    abort: never,
-    scratchFolder: '',
-  }
+  const environment = testEnvironment('')
   const context = connectorContext(
     { pipeline: 'connect', deletes: 'hard', memory: { get: async () => null, set: async () => {} }, environment },
     'source',

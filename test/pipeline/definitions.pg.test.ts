@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
-import { Bench, cases, Oracle, pipelineCase, type SinkName } from './kit.ts'
+import { cases, Oracle, pipelineCase, useBench, type SinkName } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const POSTGRES: readonly SinkName[] = ['postgres']
 
@@ -37,7 +30,7 @@ async function sequences(database: Oracle): Promise<string[]> {
 
 cases('CASE 29: what a target table has besides its rows', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 29: defaults, UNIQUE constraints, identity and serial columns',
     { setup: SETUP, sinks: POSTGRES },
     async (world) => {
@@ -65,7 +58,7 @@ cases('CASE 29: what a target table has besides its rows', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 32: streamed schema changes leave the defaults that a new copy would have',
     { setup: SETUP, sinks: POSTGRES },
     async (world) => {
@@ -92,7 +85,7 @@ cases('CASE 29: what a target table has besides its rows', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 29: a default that only the source can evaluate comes in the middle of a transaction',
     {
       setup: `CREATE FUNCTION public.fixed() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 7'; CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)`,

@@ -1,18 +1,12 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
-import { after, before, describe, test, type TestContext } from 'node:test'
+import { describe, test, type TestContext } from 'node:test'
 import { tempFolder, type TempFolder } from '../../src/testing/temp-folder.ts'
 import { runCli } from '../kit/run-cli.ts'
-import { Bench } from './kit.ts'
+import { useBench } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 interface Told {
   readonly code: number | null
@@ -22,7 +16,7 @@ interface Told {
 
 async function sync(folder: TempFolder, ...args: readonly string[]): Promise<Told> {
   await using cli = runCli(['sync', ...args, '--json'], { folder: folder.path })
-  const { code, stdout, stderr } = await cli.ended(60)
+  const { code, stdout, stderr } = await cli.ended()
   const { problems } = JSON.parse(stdout) as Pick<Told, 'problems'>
   return { code, problems: problems.filter(({ severity }) => severity === 'error'), stderr }
 }
@@ -41,7 +35,7 @@ describe('a DuckDB file as target: what a hint says to type works', { concurrenc
 
   for (const first of [['--until', 'caught-up'], []] as const) {
     test(`CASE 40: values that do not fit are all named, and kept as text with --if-exists replace [${first[1] ?? 'copy'}]`, async () => {
-      await using source = await bench.database(SETUP)
+      await using source = await bench().database(SETUP)
       await using folder = await tempFolder('tr-duckdb-')
       const args = [source.uri, `duckdb:${folder.join('m.duckdb')}`, '--name', 'a', ...first]
       const refused = await sync(folder, ...args)
@@ -63,7 +57,7 @@ describe('a DuckDB file as target: what a hint says to type works', { concurrenc
   }
 
   test('CASE 40: of columns that DuckDB does not tell apart, one is left out', async () => {
-    await using source = await bench.database(
+    await using source = await bench().database(
       `CREATE SCHEMA "We ird.Sch""ema"; CREATE TABLE "We ird.Sch""ema"."Tä.bl""e ☃" (id int PRIMARY KEY, "UPPER" text, upper text, "it's" int)`,
     )
     for (const kind of ['duckdb', 'sqlite']) {
@@ -101,7 +95,7 @@ describe('a disk that is full', () => {
     await using disk = small
     const rows = (from: number, to: number): string =>
       `INSERT INTO t SELECT i, md5(i::text) || md5((i + 1)::text) || md5((i + 2)::text) || md5((i + 3)::text) FROM generate_series(${from}, ${to}) i`
-    await using source = await bench.database(`CREATE TABLE t (id int PRIMARY KEY, v text); ${rows(1, late ? 10 : 200_000)}`)
+    await using source = await bench().database(`CREATE TABLE t (id int PRIMARY KEY, v text); ${rows(1, late ? 10 : 200_000)}`)
     const args = [source.uri, `${sink}:${disk.path}/h`, ...mode]
     if (late) {
       const first = await sync(folder, ...args)

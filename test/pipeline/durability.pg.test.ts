@@ -1,18 +1,12 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { after, before } from 'node:test'
 import type { StreamBatch } from '../../src/model/batch.ts'
 import { changesOf } from '../../src/model/row-view.ts'
 import { TailraceError } from '../../src/sdk/errors.ts'
-import { Bench, cases, lsnOf, pipelineCase, SINKS, type SinkName, type World } from './kit.ts'
+import { lsnOf } from '../kit/lsn.ts'
+import { cases, pipelineCase, SINKS, useBench, type SinkName, type World } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const NAME = 'durable'
 /** Sinks that commit rows and position together: a row that came twice would be there twice. */
@@ -20,10 +14,8 @@ const EXACT: readonly SinkName[] = ['memory', 'sqlite', 'duckdb', 'postgres']
 /** No key, so that a row that comes twice is there twice; and one with a key. */
 const SETUP = `CREATE TABLE log (n int, v text); ALTER TABLE log REPLICA IDENTITY FULL; CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 9) i`
 
-const lsnOfPosition = (position: string | null | undefined): bigint => lsnOf(position?.split(':').at(-1) ?? '0/0')
-
 async function savedOf(world: World): Promise<bigint> {
-  return lsnOfPosition((await world.pipeline.store.find(NAME))?.position)
+  return lsnOf((await world.pipeline.store.find(NAME))?.position ?? null)
 }
 
 async function writeSome(world: World, from: number, count: number): Promise<void> {
@@ -35,7 +27,7 @@ async function writeSome(world: World, from: number, count: number): Promise<voi
 
 cases('CASE 6: durable, saved, confirmed', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 6: a position is saved when the sink has the rows, and confirmed when it is saved, also while writes fail (Conduit)',
     { setup: SETUP, settings: { name: NAME }, sinks: SINKS },
     async (world) => {
@@ -52,12 +44,12 @@ cases('CASE 6: durable, saved, confirmed', () => {
           },
           wrote: async (batch) => {
             if (batch.position === null) return
-            durable = lsnOfPosition(batch.position)
+            durable = lsnOf(batch.position)
             if (batch.rows > 0 && writes % 4 === 3) throw lost('after it has the rows')
           },
           confirm: async (position) => {
             confirms++
-            const at = lsnOfPosition(position)
+            const at = lsnOf(position)
             const saved = await savedOf(world)
             if (saved < at) wrong.push(`confirmed ${at} and saved ${saved}`)
             // Before the first write that is the stream's origin, up to which the snapshot has everything.
@@ -84,7 +76,7 @@ cases('CASE 6: durable, saved, confirmed', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 6: a source whose confirm never comes back is not waited for (Conduit 2)',
     { setup: SETUP, settings: { name: NAME }, sinks: EXACT },
     async (world) => {
@@ -119,7 +111,7 @@ cases('CASE 6: durable, saved, confirmed', () => {
 
 cases('what comes again', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 41: the answer to a write is lost: the sink is asked what it has, and nothing is there twice',
     { setup: SETUP, sinks: EXACT },
     async (world) => {
@@ -142,7 +134,7 @@ cases('what comes again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 24: rows of one COPY share an LSN; the sequence of each is its own, and the same when they come again in other batches',
     {
       setup: `CREATE TABLE log (n int, v text); ALTER TABLE log REPLICA IDENTITY FULL; CREATE TABLE t (id int PRIMARY KEY, v text)`,
@@ -192,7 +184,7 @@ cases('what comes again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 45: later changes of a dead-lettered row follow it, and a letter that comes again is kept once',
     { setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 9) i`, sinks: EXACT },
     async (world) => {

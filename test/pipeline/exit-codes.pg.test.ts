@@ -1,22 +1,14 @@
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { tempFolder, type TempFolder } from '../../src/testing/temp-folder.ts'
 import { runCli } from '../kit/run-cli.ts'
-import { Bench, type SourceDatabase } from './kit.ts'
+import { useBench } from './kit.ts'
 
-let bench: Bench
-let source: SourceDatabase
-before(async () => {
-  bench = await Bench.start()
-  source = await bench.database(
-    `CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1); CREATE TABLE u (id int PRIMARY KEY, n int); CREATE ROLE nobody LOGIN`,
-  )
-})
-after(async () => {
-  await source[Symbol.asyncDispose]()
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench(
+  {},
+  `CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1); CREATE TABLE u (id int PRIMARY KEY, n int); CREATE ROLE nobody LOGIN`,
+)
 
 /** A place for one case: an empty folder, and an empty database where the sink is a server. */
 interface Place extends AsyncDisposable {
@@ -65,13 +57,13 @@ const SINKS: readonly SinkKind[] = [
     name: 'postgres',
     open: async () => {
       const folder = await tempFolder('tr-exit-')
-      const database = await bench.database()
+      const database = await bench().database()
       return {
         folder,
         uri: database.uri,
-        missing: bench.server.uri('nowhere'),
+        missing: bench().server.uri('nowhere'),
         foreign: null,
-        forbidden: bench.server.uri(database.name, { user: 'nobody' }),
+        forbidden: bench().server.uri(database.name, { user: 'nobody' }),
         [Symbol.asyncDispose]: async () => {
           await database[Symbol.asyncDispose]()
           await folder[Symbol.asyncDispose]()
@@ -123,7 +115,7 @@ describe('the same mistake ends with the same exit code, whatever the sink', { c
         const given = args(place)
         if (given === null) return t.skip('this target has no such place')
         if (filled) await fill(place)
-        await using cli = runCli(['sync', source.uri, ...given, '--json'], { folder: place.folder.path })
+        await using cli = runCli(['sync', bench().shared.uri, ...given, '--json'], { folder: place.folder.path })
         const ended = await cli.ended()
         const report = JSON.parse(ended.stdout) as { ok: boolean; problems: { severity: string; code: string; hint?: string }[] }
         const first = report.problems.find(({ severity }) => severity === 'error')
@@ -135,7 +127,7 @@ describe('the same mistake ends with the same exit code, whatever the sink', { c
 })
 
 async function fill(place: Place): Promise<void> {
-  await using cli = runCli(['sync', source.uri, place.uri, '--json'], { folder: place.folder.path })
+  await using cli = runCli(['sync', bench().shared.uri, place.uri, '--json'], { folder: place.folder.path })
   const ended = await cli.ended()
   assert.equal(ended.code, 0, ended.stderr)
 }

@@ -1,16 +1,9 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
 import { DELETED_COLUMN } from '../../src/sdk/soft-delete.ts'
 import type { TableId } from '../../src/model/schema.ts'
-import { Bench, cases, pipelineCase, type SinkName, type Target, type World } from './kit.ts'
+import { cases, pipelineCase, useBench, type SinkName, type Target, type World } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const FEW: readonly SinkName[] = ['sqlite']
 const SQL: readonly SinkName[] = ['sqlite', 'duckdb', 'postgres']
@@ -41,7 +34,7 @@ const OWN_KEYLESS = `CREATE TABLE t (id int, v text); INSERT INTO t VALUES (100,
 
 cases('rows that a new reading must not take away', () => {
   pipelineCase(
-    () => bench,
+    bench,
     '--if-exists append: a second copy leaves the rows of others and brings its own up to date by key',
     { setup: KEYED, settings: { ifExists: 'append' }, sinks: SQL },
     async (world) => {
@@ -61,7 +54,7 @@ cases('rows that a new reading must not take away', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--if-exists append: without a key a second copy is refused, and nothing is touched',
     { setup: KEYLESS, settings: { ifExists: 'append' }, sinks: SQL },
     async (world) => {
@@ -86,7 +79,7 @@ cases('rows that a new reading must not take away', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--if-exists append: a table that has to be read again while it is followed stops the pipeline',
     { setup: KEYED, settings: { ifExists: 'append' }, sinks: FEW },
     async (world) => {
@@ -114,7 +107,7 @@ cases('rows that a new reading must not take away', () => {
 
   for (const deletes of ['hard', 'soft'] as const)
     pipelineCase(
-      () => bench,
+      bench,
       `--if-exists append: a TRUNCATE in the source does not take away the rows of others (--deletes ${deletes})`,
       { setup: KEYED, settings: { ifExists: 'append', deletes }, sinks: SQL },
       async (world) => {
@@ -140,7 +133,7 @@ cases('rows that a new reading must not take away', () => {
     )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--deletes soft: a table that is read again keeps its deleted rows, and marks those that went meanwhile',
     { setup: `${KEYED}; ALTER TABLE t ADD u int UNIQUE; UPDATE t SET u = id`, settings: { deletes: 'soft' }, sinks: SQL },
     async (world) => {
@@ -181,7 +174,7 @@ cases('rows that a new reading must not take away', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--deletes soft: a column that changes its type keeps the deleted rows too',
     {
       setup: 'CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 7), (2, 8), (3, 9)',
@@ -202,7 +195,7 @@ cases('rows that a new reading must not take away', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--deletes soft without a key: deleted rows survive a new reading, the living are as they are in the source',
     { setup: KEYLESS, settings: { deletes: 'soft' }, sinks: SQL },
     async (world) => {
@@ -220,7 +213,7 @@ cases('rows that a new reading must not take away', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 3: --deletes soft, a copy that is cut short is resumed without losing deleted rows',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 200) i; ANALYZE t`,

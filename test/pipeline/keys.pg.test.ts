@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
-import { Bench, cases, pipelineCase, type SinkName } from './kit.ts'
+import { cases, pipelineCase, useBench, type SinkName } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const DATABASES: readonly SinkName[] = ['sqlite', 'duckdb', 'postgres']
 
@@ -17,7 +10,7 @@ cases('keys that the user names', () => {
     const setup = `CREATE TABLE t (a ${type} NOT NULL, b text); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t VALUES ('1', 'x'), ('2', 'y'), ('1', 'z')`
     for (const mode of ['copy', 'caught-up'] as const)
       pipelineCase(
-        () => bench,
+        bench,
         `CASE 16: --key names a column of type ${type} that is not unique: refused, ${mode}`,
         { setup, sinks: DATABASES, settings: { key: { t: ['a'] } } },
         async (world) => {
@@ -37,7 +30,7 @@ cases('keys that the user names', () => {
 
   for (const settings of [{ ifExists: 'append' }, { deletes: 'soft' }] as const)
     pipelineCase(
-      () => bench,
+      bench,
       `CASE 16: --key names a column that is unique no more: not merged by it, ${JSON.stringify(settings)}`,
       {
         setup: `CREATE TABLE t (a int NOT NULL, b text); INSERT INTO t VALUES (1, 'x'), (2, 'y')`,
@@ -62,7 +55,7 @@ cases('keys that the user names', () => {
     )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 16: --key names columns that are unique, without an index: changes are followed',
     {
       setup: `CREATE TABLE t (a int NOT NULL, b text); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 50) i`,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { quote, type Cells } from './kit-oracle.ts'
+import { quote, type Cells } from '../../src/connectors/postgres/sink/test-data/oracle.ts'
 import type { Target } from './kit-sinks.ts'
 import type { SourceDatabase } from './kit-source.ts'
 

@@ -1,9 +1,8 @@
 import { existsSync } from 'node:fs'
 import type { Connection } from '../../src/connectors/duckdb/connection.ts'
-import { openDatabase } from '../../src/connectors/duckdb/database.ts'
-import { silentLogger } from '../../src/sdk/logger.ts'
+import { readFile } from '../../src/connectors/duckdb/test-target.ts'
 import { tempFolder } from '../../src/testing/temp-folder.ts'
-import { quote, type Cells } from './kit-oracle.ts'
+import { quote, type Cells } from '../../src/connectors/postgres/sink/test-data/oracle.ts'
 import type { Target } from './kit-sinks.ts'
 
 /**
@@ -13,31 +12,21 @@ import type { Target } from './kit-sinks.ts'
 export async function duckdbReader(): Promise<Target> {
   const folder = await tempFolder('tr-pipeline-')
   const path = folder.join('copy.duckdb')
+  const file = { path, threads: 1, scratch: () => folder.join('scratch') }
   return {
     name: 'duckdb',
     uri: `duckdb://${path}`,
     computes: false,
     execute: (sql) =>
-      withDuckdb(path, folder.join('scratch'), async (connection) => {
+      readFile(file, async (connection) => {
         for (const each of ['CREATE SCHEMA IF NOT EXISTS target.public', 'USE target.public', ...sql.split(';')]) await connection.run(each)
       }),
     rows: async (namespace, table) => {
       if (!existsSync(path)) return null
-      return withDuckdb(path, folder.join('scratch'), (connection) => readDuckdb(connection, namespace, table))
+      return readFile(file, (connection) => readDuckdb(connection, namespace, table))
     },
     expect: duckdbText,
     [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
-  }
-}
-
-async function withDuckdb<T>(path: string, scratch: string, work: (connection: Connection) => Promise<T>): Promise<T> {
-  const database = await openDatabase({ path, memoryLimit: null, threads: 1, scratch: () => scratch, logger: silentLogger })
-  const connection = await database.connect()
-  try {
-    return await work(connection)
-  } finally {
-    await database.disconnect(connection)
-    await database.release()
   }
 }
 

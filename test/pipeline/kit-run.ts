@@ -3,7 +3,7 @@ import { memory } from '../../src/connectors/memory/index.ts'
 import type { Barrier, StreamBatch } from '../../src/model/batch.ts'
 import type { Position } from '../../src/model/position.ts'
 import { pipelineIdentity } from '../../src/engine/name.ts'
-import type { Endpoint, PipelineOptions, Plan } from '../../src/engine/options.ts'
+import type { Endpoint, Environment, PipelineOptions, Plan } from '../../src/engine/options.ts'
 import { runPipeline } from '../../src/engine/pipeline.ts'
 import { planPipeline } from '../../src/engine/plan.ts'
 import type { Report } from '../../src/engine/report.ts'
@@ -17,7 +17,8 @@ import { memoryStore } from '../../src/state/memory.ts'
 import { thisHolder } from '../../src/state/lease.ts'
 import type { ControlRequest, StateStore } from '../../src/state/store.ts'
 import { tempFolder } from '../../src/testing/temp-folder.ts'
-import { lsnOf, until } from './kit-oracle.ts'
+import { lsnOf } from '../kit/lsn.ts'
+import { until } from '../kit/until.ts'
 import type { Target } from './kit-sinks.ts'
 import type { SourceDatabase } from './kit-source.ts'
 
@@ -78,17 +79,7 @@ export class Pipeline {
   /** What `sync --follow` would do. */
   async plan(): Promise<Plan> {
     await using folder = await tempFolder('tr-plan-')
-    const never = new AbortController().signal
-    return planPipeline(await this.#options({ ...this.#settings, follow: true }, new Probe()), {
-      store: this.store,
-      holder: thisHolder(),
-      logger: testLogger(),
-      clock: Date.now,
-      random: Math.random,
-      drain: never,
-      abort: never,
-      scratchFolder: folder.path,
-    })
+    return planPipeline(await this.#options({ ...this.#settings, follow: true }, new Probe()), testEnvironment(folder.path, this.store))
   }
 
   async #options(settings: Settings & PipelineSettings, probe: Probe): Promise<PipelineOptions> {
@@ -166,7 +157,7 @@ export class Probe {
       await sink.write(batch, signal)
       await hooks.wrote?.(batch)
       if (batch.barrier !== null) this.barriers.push(batch.barrier)
-      if (batch.position !== null) this.position = lsnOf(batch.position.split(':')[3] ?? '')
+      if (batch.position !== null) this.position = lsnOf(batch.position)
     }
     const applySchema: Sink['applySchema'] = async (...args) => {
       await hooks.applySchema?.()
@@ -182,6 +173,21 @@ function testLogger(): Logger {
   return verbose
     ? createLogger({ level: 'debug', format: 'text', clock: Date.now, secrets: new Set(), write: (line) => console.error(line) })
     : silentLogger
+}
+
+/** What the library lends to an engine; nobody stops it. */
+export function testEnvironment(scratchFolder: string, store: StateStore = memoryStore()): Environment {
+  const never = new AbortController().signal
+  return {
+    store,
+    holder: thisHolder(),
+    logger: testLogger(),
+    clock: Date.now,
+    random: Math.random,
+    drain: never,
+    abort: never,
+    scratchFolder,
+  }
 }
 
 /** A pipeline that runs now. */
@@ -202,14 +208,9 @@ export class Running implements AsyncDisposable {
     this.#name = pipelineIdentity(options).name
     this.probe = probe
     this.done = runPipeline(options, {
-      store,
-      holder: thisHolder(),
-      logger: testLogger(),
-      clock: Date.now,
-      random: Math.random,
+      ...testEnvironment(scratchFolder, store),
       drain: this.#drain.signal,
       abort: this.#abort.signal,
-      scratchFolder,
       onProgress: (report) => {
         this.latest = report
       },
@@ -246,12 +247,13 @@ export class Running implements AsyncDisposable {
   /** Polls until it holds; fails at once when the pipeline ends before. */
   async reaches(holds: () => Promise<boolean> | boolean, what: string): Promise<void> {
     await until(
+      what,
       async () => {
         if (await holds()) return true
         if (this.#ended !== null) throw new Error(`the pipeline ended before ${what}: ${this.#describeEnd()}`)
         return false
       },
-      () => `${what}; ${JSON.stringify(this.latest)}; at ${this.probe.position.toString(16)}`,
+      { detail: () => `${JSON.stringify(this.latest)}; at ${this.probe.position.toString(16)}` },
     )
   }
 

@@ -3,7 +3,7 @@ import { dropMemoryDatabase, memoryDatabase } from '../../src/connectors/memory/
 import { tableId } from '../../src/model/schema.ts'
 import { tempFolder } from '../../src/testing/temp-folder.ts'
 import type { Bench } from './kit-source.ts'
-import { Oracle, quote, type Cells } from './kit-oracle.ts'
+import { Oracle, quote, type Cells } from '../../src/connectors/postgres/sink/test-data/oracle.ts'
 import { duckdbReader } from './kit-duckdb.ts'
 import { openSqlite } from '../kit/sqlite-file.ts'
 
@@ -85,6 +85,8 @@ function readSqlite(path: string, table: string): Cells[] | null {
   if (!existsSync(path)) return null
   const db = openSqlite(path, 'read')
   try {
+    // One view for both statements: the sink may be making the table anew.
+    db.exec('BEGIN')
     if (db.prepare('SELECT 1 FROM sqlite_master WHERE name = ?').get(table) === undefined) return null
     const statement = db.prepare(`SELECT * FROM ${quote(table)}`)
     statement.setReadBigInts(true)
@@ -121,6 +123,8 @@ function rfc3339(text: string, zoned: boolean): string {
   return `${match[1]}T${match[2]}.${(match[3] ?? '').padEnd(6, '0')}${zoned ? 'Z' : ''}`
 }
 
+const UNDEFINED_TABLE = '42P01'
+
 async function postgresTarget(bench: Bench, name: string): Promise<Target> {
   await using admin = await Oracle.connect(bench.server.socketUri())
   await admin.run(`CREATE DATABASE ${name}`)
@@ -130,11 +134,11 @@ async function postgresTarget(bench: Bench, name: string): Promise<Target> {
     uri: bench.server.uri(name),
     computes: true,
     execute: async (sql) => void (await oracle.run(sql)),
-    rows: async (namespace, table) => {
-      const place = `${quote(namespace)}.${quote(table)}`
-      if ((await oracle.value(`SELECT to_regclass('${place.replaceAll("'", "''")}')`)) === null) return null
-      return oracle.run(`SELECT * FROM ${place}`)
-    },
+    rows: (namespace, table) =>
+      oracle.run(`SELECT * FROM ${quote(namespace)}.${quote(table)}`).catch((error: { code?: string }) => {
+        if (error.code === UNDEFINED_TABLE) return null
+        throw error
+      }),
     expect: (_type, text) => text,
     [Symbol.asyncDispose]: () => oracle[Symbol.asyncDispose](),
   }

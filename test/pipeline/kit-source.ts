@@ -1,20 +1,31 @@
+import assert from 'node:assert/strict'
 import { startPostgres, type PostgresOptions, type PostgresServer } from '../../src/testing/postgres-server.ts'
-import { lsnOf, Oracle, until, type Cells } from './kit-oracle.ts'
-
-export const MAJOR = Number(process.env['TAILRACE_TEST_PG'] ?? 18)
+import { lsnOf } from '../kit/lsn.ts'
+import { MAJOR } from '../kit/source-database.ts'
+import { until } from '../kit/until.ts'
+import { Oracle, type Cells } from '../../src/connectors/postgres/sink/test-data/oracle.ts'
 
 /** One server for a test file, a fresh database per test. */
 export class Bench implements AsyncDisposable {
   readonly server: PostgresServer
   #databases = 0
+  #shared: SourceDatabase | null = null
 
   private constructor(server: PostgresServer) {
     this.server = server
   }
 
-  static async start(options: Omit<PostgresOptions, 'major'> = {}): Promise<Bench> {
+  /** `shared`: SQL that fills a database for all tests of the file. */
+  static async start(options: Omit<PostgresOptions, 'major'> = {}, shared?: string): Promise<Bench> {
     const settings = { max_replication_slots: 60, max_wal_senders: 40, ...options.settings }
-    return new Bench(await startPostgres({ major: MAJOR, ...options, settings }))
+    const bench = new Bench(await startPostgres({ major: MAJOR, ...options, settings }))
+    if (shared !== undefined) bench.#shared = await bench.database(shared)
+    return bench
+  }
+
+  get shared(): SourceDatabase {
+    assert.ok(this.#shared !== null, 'a shared database was asked for')
+    return this.#shared
   }
 
   async database(setup = '', name = `test_${++this.#databases}`): Promise<SourceDatabase> {
@@ -26,6 +37,7 @@ export class Bench implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#shared?.[Symbol.asyncDispose]()
     await this.server[Symbol.asyncDispose]()
   }
 }
@@ -59,7 +71,7 @@ export class SourceDatabase implements AsyncDisposable {
   }
 
   async head(): Promise<bigint> {
-    return lsnOf((await this.value('SELECT pg_current_wal_insert_lsn()')) ?? '0/0')
+    return lsnOf(await this.value('SELECT pg_current_wal_insert_lsn()'))
   }
 
   async confirmed(): Promise<bigint | null> {
@@ -84,8 +96,8 @@ export class SourceDatabase implements AsyncDisposable {
   /** A server keeps 60 slots at most: each test drops its own. */
   async [Symbol.asyncDispose](): Promise<void> {
     await until(
+      `the slots of ${this.name} read by nobody`,
       async () => (await this.value('SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active')) === '0',
-      () => `a slot of ${this.name} is still read by somebody`,
     )
     await this.run('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()')
     await this.oracle[Symbol.asyncDispose]()

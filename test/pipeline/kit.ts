@@ -1,14 +1,32 @@
-import { describe, test } from 'node:test'
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import type { PostgresOptions } from '../../src/testing/postgres-server.ts'
 import { assertSame, type CompareOptions } from './kit-compare.ts'
 import { Pipeline, type Running, type Settings } from './kit-run.ts'
 import { openTarget, SINKS, skipReason, type SinkName, type Target } from './kit-sinks.ts'
-import type { Bench, SourceDatabase } from './kit-source.ts'
+import { Bench, type SourceDatabase } from './kit-source.ts'
 
 export { assertSame, compare, splitName, type CompareOptions } from './kit-compare.ts'
-export { lsnOf, Oracle, quote, until, type Cells } from './kit-oracle.ts'
-export { endpoint, Pipeline, Probe, Running, type Hooks, type Settings } from './kit-run.ts'
+export { Oracle, quote, type Cells } from '../../src/connectors/postgres/sink/test-data/oracle.ts'
+export { endpoint, Pipeline, Probe, Running, testEnvironment, type Hooks, type Settings } from './kit-run.ts'
 export { openTarget, SINKS, skipReason, type SinkName, type Target } from './kit-sinks.ts'
-export { Bench, MAJOR, SourceDatabase } from './kit-source.ts'
+export { Bench, SourceDatabase } from './kit-source.ts'
+export { MAJOR } from '../kit/source-database.ts'
+
+/** One server for the tests of a file, from before the first until after the last; `shared` fills a database for all of them. */
+export function useBench(options: Omit<PostgresOptions, 'major'> = {}, shared?: string): () => Bench {
+  let bench: Bench | undefined
+  before(async () => {
+    bench = await Bench.start(options, shared)
+  })
+  after(async () => {
+    await bench?.[Symbol.asyncDispose]()
+  })
+  return () => {
+    assert.ok(bench !== undefined, 'the server is there from the first test on')
+    return bench
+  }
+}
 
 /** What a case has at hand: a source database, an empty target, a pipeline between them. */
 export interface World {

@@ -1,16 +1,9 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
 import type { Report } from '../../src/engine/report.ts'
 import { TailraceError } from '../../src/sdk/errors.ts'
-import { Bench, cases, Pipeline, pipelineCase, type SinkName } from './kit.ts'
+import { cases, Pipeline, pipelineCase, useBench, type SinkName } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const SETUP = `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i;
   CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)`
@@ -27,7 +20,7 @@ function said(report: Report): string {
 cases('what was taken out of a target is not made again without its rows', () => {
   for (const deletes of ['hard', 'soft'] as const)
     pipelineCase(
-      () => bench,
+      bench,
       `a target table that was dropped while nobody ran is read again, --deletes ${deletes}`,
       { setup: SETUP, sinks: FILES, settings: { deletes } },
       async ({ source, target, pipeline, same }) => {
@@ -50,7 +43,7 @@ cases('what was taken out of a target is not made again without its rows', () =>
     )
 
   pipelineCase(
-    () => bench,
+    bench,
     'a target table that was dropped under a running pipeline stops it, and the next start reads the table again',
     { setup: SETUP, sinks: FILES },
     async ({ source, target, pipeline, follow, same }) => {
@@ -65,7 +58,7 @@ cases('what was taken out of a target is not made again without its rows', () =>
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'a target table that is dropped under a running pipeline is not made again empty when another table is added',
     { setup: SETUP, sinks: FILES, settings: { tables: ['t'] } },
     async ({ source, target, pipeline, follow, same }) => {
@@ -81,7 +74,7 @@ cases('what was taken out of a target is not made again without its rows', () =>
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'a column that was dropped in the target while nobody ran is read again with its table',
     { setup: SETUP, sinks: FILES },
     async ({ source, target, pipeline, same }) => {
@@ -96,7 +89,7 @@ cases('what was taken out of a target is not made again without its rows', () =>
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'a target table that was dropped while its copy was interrupted is read whole, its finished chunks too',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 3000) i; ANALYZE t`,
@@ -118,7 +111,7 @@ cases('what was taken out of a target is not made again without its rows', () =>
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'columns that the source got, lost and renamed while nobody ran come by the stream: nothing is read again',
     { setup: `${SETUP}; CREATE TABLE w (id int PRIMARY KEY, a int, b int); INSERT INTO w VALUES (1, 1, 1)`, sinks: FILES },
     async ({ source, target, pipeline, same }) => {
@@ -137,7 +130,7 @@ cases('what was taken out of a target is not made again without its rows', () =>
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'what was lost is refused where it cannot be read again, and nothing is touched',
     { setup: SETUP, sinks: FILES },
     async ({ source, target, pipeline, same }) => {
@@ -166,7 +159,7 @@ cases('what was taken out of a target is not made again without its rows', () =>
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--if-exists append: a lost column is refused as long as rows of somebody else are in the table',
     { setup: SETUP, sinks: FILES, settings: { tables: ['t'], ifExists: 'append' } },
     async ({ target, pipeline, same }) => {
@@ -190,7 +183,7 @@ cases('what was taken out of a target is not made again without its rows', () =>
 
 cases('a start that is refused leaves the runner of the target alone', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 9, TRAP 58: another state file that is refused for the rows in the target takes no epoch, and the first runner goes on',
     { setup: SETUP, sinks: FILES },
     async ({ source, target, follow, same }) => {

@@ -1,15 +1,8 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
 import type { TableId } from '../../src/model/schema.ts'
-import { Bench, cases, MAJOR, pipelineCase, type Cells, type Settings, type SinkName, type World } from './kit.ts'
+import { cases, MAJOR, pipelineCase, useBench, type Cells, type Settings, type SinkName, type World } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const FEW: readonly SinkName[] = ['sqlite']
 const SQL: readonly SinkName[] = ['sqlite', 'duckdb', 'postgres']
@@ -42,7 +35,7 @@ async function again(world: World, more: Settings): Promise<readonly string[]> {
 
 cases('options that change between two starts', () => {
   pipelineCase(
-    () => bench,
+    bench,
     '--where changed: the table is read again and followed by the new condition',
     {
       setup: SETUP,
@@ -70,7 +63,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--exclude and --columns changed: the table is read again with the columns that are asked for',
     { setup: SETUP, settings: { tables: ['t'], exclude: ['t.b'] }, sinks: SQL },
     async (world) => {
@@ -91,7 +84,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--map changed: the table is copied to its new place, what stands at the old one stays',
     { setup: SETUP, settings: { tables: ['t'] }, sinks: SQL },
     async (world) => {
@@ -104,7 +97,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--key changed: the table is read again under its new key',
     { setup: `${SETUP}; CREATE UNIQUE INDEX ON t (a); ALTER TABLE t ALTER a SET NOT NULL`, settings: { tables: ['t'] }, sinks: SQL },
     async (world) => {
@@ -119,7 +112,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--tables changed: what is left out stops and keeps its rows, and is copied anew when it comes back',
     { setup: SETUP, settings: { tables: ['t', 'other'] }, sinks: SQL },
     async (world) => {
@@ -141,7 +134,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'one copy after another: changed options and new columns are in the second',
     { setup: SETUP, settings: { tables: ['t'], exclude: ['t.b'] }, sinks: SQL },
     async (world) => {
@@ -156,7 +149,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'what cannot be obeyed is refused before anything is touched: no snapshot, rows of somebody else',
     { setup: SETUP, settings: { tables: ['t'], snapshot: 'never' }, sinks: FEW },
     async (world) => {
@@ -176,7 +169,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '`tables remove` lasts, `tables add` takes the table in again from the start',
     { setup: SETUP, settings: { tables: ['t', 'other'] }, sinks: FEW },
     async (world) => {
@@ -203,7 +196,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 40: `tables add` of a name that is not there is answered, and the pipeline goes on',
     { setup: SETUP, settings: { tables: ['t'], where: {} }, sinks: FEW },
     async (world) => {
@@ -223,7 +216,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 31: a table that --tables names was renamed: followed by what it is, with the options that named it',
     { setup: SETUP, settings: { tables: ['t'], exclude: ['t.b'], map: { t: 'copy' } }, sinks: FEW },
     async (world) => {
@@ -239,7 +232,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 31: a table that --tables names was dropped: its last rows come, it is said, the others go on',
     { setup: SETUP, settings: { tables: ['t', 'other'], where: {} }, sinks: FEW },
     async (world) => {
@@ -266,7 +259,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 31: a table was dropped while stopped, one copy after another',
     { setup: SETUP, settings: { tables: ['t', 'other'] }, sinks: FEW },
     async (world) => {
@@ -284,7 +277,7 @@ cases('options that change between two starts', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'a plain copy that is to be followed is read again; a followed one is not copied over',
     { setup: SETUP, settings: { tables: ['t'] }, sinks: FEW },
     async (world) => {

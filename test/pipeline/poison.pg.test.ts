@@ -1,17 +1,10 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
 import type { StreamBatch } from '../../src/model/batch.ts'
 import { changesOf } from '../../src/model/row-view.ts'
 import { TailraceError } from '../../src/sdk/errors.ts'
-import { Bench, cases, Oracle, pipelineCase } from './kit.ts'
+import { cases, Oracle, pipelineCase, useBench } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const NAME = 'poisoned'
 const SETUP = `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'fine'), (2, 'fine'); CREATE TABLE log (v text); ALTER TABLE log REPLICA IDENTITY FULL`
@@ -24,7 +17,7 @@ async function refuse(batch: StreamBatch): Promise<void> {
 
 cases('CASE 33: rows that the target refuses', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 33: in a transaction of many batches, some of them: those rows alone are dead letters',
     { setup: SETUP, settings: { name: NAME, onError: 'dead-letter', hooks: { write: refuse } } },
     async (world) => {
@@ -60,7 +53,7 @@ cases('CASE 33: rows that the target refuses', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 33: in a transaction of many batches, by a limit of the target',
     { setup: SETUP, settings: { name: NAME, onError: 'dead-letter', ifExists: 'append' }, sinks: ['postgres'] },
     async (world) => {
@@ -79,7 +72,7 @@ cases('CASE 33: rows that the target refuses', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 33: a commit that is refused stops the pipeline: no row is to blame',
     { setup: SETUP, settings: { name: NAME, onError: 'dead-letter' }, sinks: ['memory'] },
     async (world) => {

@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
-import { Bench, cases, pipelineCase, type SinkName } from './kit.ts'
+import { cases, pipelineCase, useBench, type SinkName } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const SETUP = `CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t SELECT i, i * 10, 'row ' || i FROM generate_series(1, 3) i; CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)`
 const SOME: readonly SinkName[] = ['sqlite', 'postgres']
@@ -24,7 +17,7 @@ cases('CASE 31: what to do about schema changes', () => {
     ['the table is renamed', 'ALTER TABLE t RENAME TO u'],
   ] as const) {
     pipelineCase(
-      () => bench,
+      bench,
       `CASE 31: stop: ${what}`,
       { setup: SETUP, settings: { schemaChanges: 'stop', tables: ['*'] }, sinks: FEW },
       async (world) => {
@@ -53,7 +46,7 @@ cases('CASE 31: what to do about schema changes', () => {
   }
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 31: ignore: the target keeps its shape, columns that both have are followed',
     { setup: SETUP, settings: { schemaChanges: 'ignore' }, sinks: SOME },
     async (world) => {
@@ -91,7 +84,7 @@ cases('CASE 31: what to do about schema changes', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 31: table renamed: it is followed under its new name into the old target, also after a restart',
     { setup: SETUP, sinks: SOME },
     async (world) => {
@@ -117,7 +110,7 @@ cases('CASE 31: what to do about schema changes', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 31: table dropped: the target keeps its rows, other tables go on, and it is said',
     { setup: SETUP, sinks: SOME },
     async (world) => {
@@ -137,7 +130,7 @@ cases('CASE 31: what to do about schema changes', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 31: table dropped, policy stop',
     { setup: SETUP, settings: { schemaChanges: 'stop' }, sinks: FEW },
     async (world) => {
@@ -152,7 +145,7 @@ cases('CASE 31: what to do about schema changes', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 46: rows rewritten in place and no change of the table afterwards',
     { setup: SETUP, sinks: FEW },
     async (world) => {
@@ -166,7 +159,7 @@ cases('CASE 31: what to do about schema changes', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 26: an enum gets a label, and a label is renamed',
     {
       setup:
@@ -190,7 +183,7 @@ cases('CASE 31: what to do about schema changes', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 46: TRUNCATE, VACUUM FULL and defaults rewrite nothing: no new reading',
     { setup: SETUP, sinks: FEW },
     async (world) => {
@@ -211,59 +204,44 @@ cases('CASE 31: what to do about schema changes', () => {
     },
   )
 
-  pipelineCase(
-    () => bench,
-    'TRAP 48: another table takes the name (online migration)',
-    { setup: SETUP, sinks: SOME },
-    async (world) => {
-      const running = await world.follow()
-      await world.source.run(
-        "CREATE TABLE t_new (id int PRIMARY KEY, b text, z int); INSERT INTO t_new SELECT id, b, 1 FROM t; BEGIN; ALTER TABLE t RENAME TO a_old; ALTER TABLE t_new RENAME TO t; COMMIT; INSERT INTO t VALUES (4, 'four', 2)",
-      )
-      await running.reaches(() => running.probe.loads > 2, 'a new reading')
-      await world.source.run("INSERT INTO t VALUES (5, 'five', 3); INSERT INTO a_old VALUES (99, 99, 'stays out')")
-      await running.caughtUp()
-      await world.same(['t'], { mayKeep: ['a'] })
-      assert.equal((await running.stop()).ok, true)
-    },
-  )
+  pipelineCase(bench, 'TRAP 48: another table takes the name (online migration)', { setup: SETUP, sinks: SOME }, async (world) => {
+    const running = await world.follow()
+    await world.source.run(
+      "CREATE TABLE t_new (id int PRIMARY KEY, b text, z int); INSERT INTO t_new SELECT id, b, 1 FROM t; BEGIN; ALTER TABLE t RENAME TO a_old; ALTER TABLE t_new RENAME TO t; COMMIT; INSERT INTO t VALUES (4, 'four', 2)",
+    )
+    await running.reaches(() => running.probe.loads > 2, 'a new reading')
+    await world.source.run("INSERT INTO t VALUES (5, 'five', 3); INSERT INTO a_old VALUES (99, 99, 'stays out')")
+    await running.caughtUp()
+    await world.same(['t'], { mayKeep: ['a'] })
+    assert.equal((await running.stop()).ok, true)
+  })
+
+  pipelineCase(bench, 'TRAP 48: another table takes the name while stopped', { setup: SETUP, sinks: FEW }, async (world) => {
+    await (await world.follow()).stop()
+    await world.source.run(
+      'CREATE TABLE t_new (LIKE t INCLUDING ALL); INSERT INTO t_new SELECT id + 100, a, b FROM t; BEGIN; ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t; COMMIT',
+    )
+    const running = await world.follow({ tables: ['t', 'other'] })
+    await running.reaches(() => running.probe.loads > 0, 'a new reading')
+    await running.caughtUp()
+    await world.same(['t'])
+    assert.equal((await running.stop()).ok, true)
+  })
+
+  pipelineCase(bench, 'TRAP 48: taken out of our publication', { setup: SETUP, sinks: FEW }, async (world) => {
+    const running = await world.follow()
+    const publication = await world.source.value('SELECT pubname FROM pg_publication')
+    await world.source.run(`ALTER PUBLICATION ${publication} DROP TABLE t`)
+    await world.source.run("INSERT INTO t VALUES (4, 40, 'four')")
+    await running.reaches(() => running.probe.loads > 2, 'a new reading')
+    await world.source.run("INSERT INTO t VALUES (5, 50, 'five')")
+    await running.caughtUp()
+    await world.same(['t'])
+    assert.equal((await running.stop()).ok, true)
+  })
 
   pipelineCase(
-    () => bench,
-    'TRAP 48: another table takes the name while stopped',
-    { setup: SETUP, sinks: FEW },
-    async (world) => {
-      await (await world.follow()).stop()
-      await world.source.run(
-        'CREATE TABLE t_new (LIKE t INCLUDING ALL); INSERT INTO t_new SELECT id + 100, a, b FROM t; BEGIN; ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t; COMMIT',
-      )
-      const running = await world.follow({ tables: ['t', 'other'] })
-      await running.reaches(() => running.probe.loads > 0, 'a new reading')
-      await running.caughtUp()
-      await world.same(['t'])
-      assert.equal((await running.stop()).ok, true)
-    },
-  )
-
-  pipelineCase(
-    () => bench,
-    'TRAP 48: taken out of our publication',
-    { setup: SETUP, sinks: FEW },
-    async (world) => {
-      const running = await world.follow()
-      const publication = await world.source.value('SELECT pubname FROM pg_publication')
-      await world.source.run(`ALTER PUBLICATION ${publication} DROP TABLE t`)
-      await world.source.run("INSERT INTO t VALUES (4, 40, 'four')")
-      await running.reaches(() => running.probe.loads > 2, 'a new reading')
-      await world.source.run("INSERT INTO t VALUES (5, 50, 'five')")
-      await running.caughtUp()
-      await world.same(['t'])
-      assert.equal((await running.stop()).ok, true)
-    },
-  )
-
-  pipelineCase(
-    () => bench,
+    bench,
     'TRAP 48: taken out of a publication of somebody else’s: it stops and says what to type',
     { setup: `${SETUP}; CREATE PUBLICATION mine FOR TABLE t, other`, settings: { sourceOptions: { publication: 'mine' } }, sinks: FEW },
     async (world) => {
@@ -277,7 +255,7 @@ cases('CASE 31: what to do about schema changes', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 54: a shared publication is left alone; our own goes with its pipeline only',
     { setup: `${SETUP}; CREATE PUBLICATION mine FOR TABLE t, other`, settings: { sourceOptions: { publication: 'mine' } }, sinks: FEW },
     async (world) => {

@@ -1,15 +1,9 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
 import type { TableId } from '../../src/model/schema.ts'
-import { Bench, cases, MAJOR, pipelineCase, until, type SinkName, type World } from './kit.ts'
+import { until } from '../kit/until.ts'
+import { cases, MAJOR, pipelineCase, useBench, type SinkName, type World } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const FEW: readonly SinkName[] = ['sqlite']
 const OLD = MAJOR < 15 ? 'conditions and column lists in publications came with 15' : false
@@ -54,7 +48,7 @@ cases('a publication that is changed', () => {
   for (const { what, sql, tables, skip } of CHANGES) {
     for (const when of ['while running', 'while stopped'] as const)
       pipelineCase(
-        () => bench,
+        bench,
         `TRAP 50: our publication ${what}, ${when}: it is put right, and what may lack changes is read again, once`,
         { setup: SETUP, sinks: FEW, skip: skip ?? false },
         async (world) => {
@@ -82,7 +76,7 @@ cases('a publication that is changed', () => {
   }
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 51: what a transaction wrote before the publication was put right is not missed when it commits later',
     { setup: SETUP, sinks: FEW },
     async (world) => {
@@ -94,11 +88,12 @@ cases('a publication that is changed', () => {
       await run(world, [`ALTER PUBLICATION $ SET (${ALL})`], publication)
       const running = await world.pipeline.follow()
       await until(
+        'the pipeline to wait for the transaction',
         async () =>
           (await world.source.value(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_snapshot_xmin(pg_current_snapshot())%' AND pid <> pg_backend_pid()",
           )) !== '0' || running.probe.loads > 0,
-        () => `the pipeline waits for the transaction; ${JSON.stringify(running.latest)}`,
+        { detail: () => JSON.stringify(running.latest) },
       )
       await writer.run('COMMIT')
       await running.reaches(() => running.probe.loads >= 2, 'it is read again')
@@ -109,7 +104,7 @@ cases('a publication that is changed', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'with --schema-changes ignore nothing is ignored that loses changes',
     { setup: SETUP, sinks: FEW, settings: { schemaChanges: 'ignore' } },
     async (world) => {
@@ -127,7 +122,7 @@ cases('a publication that is changed', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'what the pipeline itself changes of it costs no reading',
     {
       setup: `CREATE TABLE p (id int, r text, PRIMARY KEY (id, r)) PARTITION BY LIST (r); CREATE TABLE p_a PARTITION OF p FOR VALUES IN ('a'); CREATE TABLE more (id int PRIMARY KEY);
@@ -159,7 +154,7 @@ cases('a publication that is changed', () => {
   for (const { what, sql, skip } of CHANGES.filter((change) => change.sql.length === 3)) {
     for (const when of ['while running', 'while stopped'] as const)
       pipelineCase(
-        () => bench,
+        bench,
         `TRAP 50: a person's publication ${what}, ${when}: HISTORY_LOST until the tables are read again`,
         {
           setup: `${SETUP}; CREATE PUBLICATION mine FOR TABLE t, t2`,

@@ -1,21 +1,14 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
-import { Bench, cases, MAJOR, pipelineCase, type Running, type SinkName, type World } from './kit.ts'
+import { cases, MAJOR, pipelineCase, useBench, type Running, type SinkName, type World } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const FEW: readonly SinkName[] = ['sqlite']
 const KEYLESS = 'CREATE TABLE heap (v text); INSERT INTO heap VALUES (1), (2)'
 
 cases('what is published', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 49: a table without identity is not published at the start: its updates go on to work',
     { setup: `CREATE TABLE t (id int PRIMARY KEY); ${KEYLESS}`, sinks: FEW },
     async (world) => {
@@ -30,7 +23,7 @@ cases('what is published', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 49: asked to add a table without identity, the pipeline says no and goes on',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE more (id int PRIMARY KEY); ${KEYLESS}`,
@@ -65,7 +58,7 @@ cases('what is published', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 49: the key of a followed table is dropped',
     { setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b')` },
     async (world) => {
@@ -83,7 +76,7 @@ cases('what is published', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'a plan names the publication and the slot that following makes, and none where they stand already',
     { setup: 'CREATE TABLE t (id int PRIMARY KEY)', sinks: FEW },
     async (world) => {
@@ -116,7 +109,7 @@ cases('what is published', () => {
   ] as const) {
     for (const when of ['while running', 'while stopped'] as const)
       pipelineCase(
-        () => bench,
+        bench,
         `TRAP 50: the publication is ${what}, ${when}: HISTORY_LOST, and nothing is dropped or made anew`,
         {
           setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'); CREATE TABLE other (id int PRIMARY KEY)`,
@@ -127,7 +120,7 @@ cases('what is published', () => {
   }
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 53: rows that move into a condition come whole, rows that leave it go',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, n int, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL; ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t SELECT i, i * 10, repeat(md5(i::text), 200) FROM generate_series(1, 9) i`,
@@ -156,27 +149,22 @@ cases('what is published', () => {
     skip: MAJOR < 15 ? 'row filters came with 15: a condition is refused while following' : false,
   } as const
 
-  pipelineCase(
-    () => bench,
-    'TRAP 53: an empty partition joins under the condition of its table',
-    conditional,
-    async (world) => {
-      const running = await world.follow()
-      const { loads } = running.probe
-      await world.source.run(
-        "BEGIN; CREATE TABLE p_asia PARTITION OF p FOR VALUES IN ('asia'); ALTER TABLE p_asia REPLICA IDENTITY FULL; COMMIT",
-      )
-      await running.reaches(() => running.probe.barriers.some((barrier) => barrier.kind === 'schema'), 'the partition has joined')
-      await world.source.run("INSERT INTO p VALUES (20, 'asia', 1), (21, 'asia', 99), (22, 'asia', 98); UPDATE p SET n = 2 WHERE id = 22")
-      await running.caughtUp()
-      await world.same(['p'], { where: 'n > 50' })
-      assert.equal(running.probe.loads, loads)
-      assert.equal((await running.stop()).ok, true)
-    },
-  )
+  pipelineCase(bench, 'TRAP 53: an empty partition joins under the condition of its table', conditional, async (world) => {
+    const running = await world.follow()
+    const { loads } = running.probe
+    await world.source.run(
+      "BEGIN; CREATE TABLE p_asia PARTITION OF p FOR VALUES IN ('asia'); ALTER TABLE p_asia REPLICA IDENTITY FULL; COMMIT",
+    )
+    await running.reaches(() => running.probe.barriers.some((barrier) => barrier.kind === 'schema'), 'the partition has joined')
+    await world.source.run("INSERT INTO p VALUES (20, 'asia', 1), (21, 'asia', 99), (22, 'asia', 98); UPDATE p SET n = 2 WHERE id = 22")
+    await running.caughtUp()
+    await world.same(['p'], { where: 'n > 50' })
+    assert.equal(running.probe.loads, loads)
+    assert.equal((await running.stop()).ok, true)
+  })
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 53: a partition without its full old rows is not published under a condition: its updates go on to work',
     conditional,
     async (world) => {
@@ -196,7 +184,7 @@ cases('what is published', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 53: a condition on a table without its full old rows is refused, and nothing is published',
     { setup: 'CREATE TABLE t (id int PRIMARY KEY, n int)', settings: { where: { t: 'n > 50' } }, sinks: FEW },
     async (world) => {

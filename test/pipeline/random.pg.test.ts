@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
-import { assertSame, Bench, cases, openTarget, Pipeline, pipelineCase, type SourceDatabase } from './kit.ts'
+import { assertSame, cases, openTarget, Pipeline, pipelineCase, useBench, type SourceDatabase } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const RUNS = 2
 const STEPS = 24
@@ -139,7 +132,7 @@ cases('CASE 32', () => {
   for (let run = 0; run < RUNS; run++) {
     const seed = SEED + run
     pipelineCase(
-      () => bench,
+      bench,
       `CASE 32: random schema changes and rows give what a fresh copy gives (TAILRACE_SEED=${seed})`,
       { setup: `CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t SELECT i, i, 'row ' || i FROM generate_series(1, 9) i` },
       async (world) => {
@@ -162,7 +155,7 @@ cases('CASE 32', () => {
           await running.reaches(() => running.latest?.state === 'streaming', 'streaming')
           await running.caughtUp()
           await world.same(['t'], { mayKeep: ANY })
-          await using fresh = await openTarget(world.target.name, bench)
+          await using fresh = await openTarget(world.target.name, bench())
           const report = await new Pipeline(world.source, fresh).run('copy')
           assert.equal(report.ok, true)
           await assertSame(world.source, fresh, ['t'])

@@ -1,21 +1,14 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
-import { Bench, cases, Oracle, pipelineCase, quote, type SinkName } from './kit.ts'
+import { cases, Oracle, pipelineCase, quote, useBench, type SinkName } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start({ settings: { wal_sender_timeout: '20s' } })
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench({ settings: { wal_sender_timeout: '20s' } })
 
 const BIG = "(SELECT string_agg(md5(i::text || random()::text), '') FROM generate_series(1, 200) i)"
 const FEW: readonly SinkName[] = ['sqlite']
 
 cases('rows of the stream', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 27: a large value that an update leaves alone keeps its value, also with others in one batch',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, n int, big text, other text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL, ALTER other SET STORAGE EXTERNAL; INSERT INTO t SELECT i, i, ${BIG}, ${BIG} FROM generate_series(1, 8) i`,
@@ -39,7 +32,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 35: a deferrable key: two rows at one key in the middle of a transaction',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY DEFERRABLE INITIALLY IMMEDIATE, v text); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 9) i`,
@@ -57,7 +50,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 22: keys updated, swapped, chained; delete and insert of one key in one transaction',
     {
       setup: `CREATE TABLE u (id int PRIMARY KEY, v text, w text); ALTER TABLE u ALTER w SET STORAGE EXTERNAL; INSERT INTO u SELECT i, 'v' || i, ${BIG} FROM generate_series(1, 9) i`,
@@ -81,7 +74,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 33: two rows exchange the values of a second unique column',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, email text UNIQUE, n int); INSERT INTO t SELECT i, 'e' || i, i FROM generate_series(1, 4) i`,
@@ -98,7 +91,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 21: TRUNCATE then INSERT in one transaction; of several tables, CASCADE',
     {
       setup: `CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p, v text); CREATE TABLE alone (id int PRIMARY KEY); INSERT INTO p SELECT i, 'p' || i FROM generate_series(1, 3) i; INSERT INTO c SELECT i, i, 'c' || i FROM generate_series(1, 3) i; INSERT INTO alone VALUES (1), (2)`,
@@ -121,7 +114,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 19: transactions that begin in one order and commit in another; a subtransaction rolled back',
     { setup: 'CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, NULL FROM generate_series(1, 3) i' },
     async (world) => {
@@ -144,7 +137,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 24: eight writers at once on four hot keys, updates, deletes, inserts and swaps: the last one committed is what is there (PeerDB #3654)',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, n int, v text, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL; INSERT INTO t SELECT i, 0, NULL, ${BIG} FROM generate_series(1, 4) i`,
@@ -181,7 +174,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 23: deletes that cascade along foreign keys, of a parent that is updated and of one that goes',
     {
       setup: `CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE ON UPDATE CASCADE, v text); CREATE TABLE n (id int PRIMARY KEY, p int REFERENCES p ON DELETE SET NULL ON UPDATE CASCADE); INSERT INTO p SELECT i, 'p' || i FROM generate_series(1, 5) i; INSERT INTO c SELECT i, 1 + i % 5, 'c' FROM generate_series(1, 15) i; INSERT INTO n SELECT i, 1 + i % 5 FROM generate_series(1, 10) i`,
@@ -198,7 +191,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 25: deferred constraints, and triggers of the source that are not fired again',
     {
       setup: `CREATE TABLE a (id int PRIMARY KEY, b int); CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a DEFERRABLE INITIALLY DEFERRED); ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b DEFERRABLE INITIALLY DEFERRED;
@@ -219,7 +212,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 25: the target has deferred constraints and a trigger of its own: constraints hold, the trigger fires neither for the copy nor for the stream',
     {
       setup: `CREATE TABLE a (id int PRIMARY KEY, b int); CREATE TABLE b (id int PRIMARY KEY, a int); INSERT INTO a VALUES (5, 5); INSERT INTO b VALUES (5, 5);
@@ -248,7 +241,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 16: text, uuid and composite keys, none at all, a key that is not the first column',
     {
       setup: `CREATE TABLE by_text (name text COLLATE "en-x-icu" PRIMARY KEY, n int); INSERT INTO by_text SELECT x, 1 FROM unnest(ARRAY['a', 'B', 'c', 'Z', 'ä', 'z', '', ' ', 'é', 'É', '😀', 'a''b', 'a\\b']) x;
@@ -282,7 +275,7 @@ cases('rows of the stream', () => {
   const long = `${'x'.repeat(50)}_äöü_long`
   const odd = ['Mixed Case', 'select', 'ünïcödé', 'with"quote', "it's", 'dot.ted', '$dollar', 'tab\tbed', long]
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 30: mixed-case, reserved, unicode and long names; schemas other than public',
     {
       setup: `CREATE SCHEMA "Other Schema"; CREATE SCHEMA sales;
@@ -308,7 +301,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 18: a quiet table, and a publication whose filter takes nothing, do not pin the slot',
     {
       setup: 'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE busy (id serial PRIMARY KEY, v text)',
@@ -331,7 +324,7 @@ cases('rows of the stream', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 29: generated and identity columns',
     {
       setup: `CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED, n int GENERATED BY DEFAULT AS IDENTITY, s serial); INSERT INTO t (a) SELECT i FROM generate_series(1, 5) i`,

@@ -1,16 +1,9 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
 import type { StreamBatch } from '../../src/model/batch.ts'
 import { TailraceError } from '../../src/sdk/errors.ts'
-import { Bench, cases, pipelineCase, type SinkName, type World } from './kit.ts'
+import { cases, pipelineCase, useBench, type SinkName, type World } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 interface Evolution {
   readonly title: string
@@ -231,17 +224,12 @@ const LESS: readonly SinkName[] = ['memory', 'sqlite']
 
 cases('schema changes, followed as they come', () => {
   for (const evolution of EVOLUTIONS.filter((each) => each.unlogged !== true))
-    pipelineCase(
-      () => bench,
-      evolution.title,
-      { setup: evolution.setup ?? SETUP },
-      (world) => live(world, evolution),
-    )
+    pipelineCase(bench, evolution.title, { setup: evolution.setup ?? SETUP }, (world) => live(world, evolution))
 })
 
 cases('schema changes, the catalog ahead of the stream', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 31: a shape whose commit failed, of a table that was read again since, does not come back at the next start',
     { setup: SETUP },
     async (world) => {
@@ -269,21 +257,13 @@ cases('schema changes, the catalog ahead of the stream', () => {
     const setup = evolution.setup ?? SETUP
     // The row that is held back must fit every shape of the table.
     if (/NOT NULL|mood|KEY \(b\)/.test(setup + evolution.steps.join())) continue
-    pipelineCase(
-      () => bench,
-      `${evolution.title}, while the sink is busy`,
-      { setup, sinks: ['sqlite'] },
-      (world) => behind(world, evolution),
-    )
+    pipelineCase(bench, `${evolution.title}, while the sink is busy`, { setup, sinks: ['sqlite'] }, (world) => behind(world, evolution))
   }
 })
 
 cases('schema changes while the pipeline is stopped', () => {
   for (const evolution of EVOLUTIONS)
-    pipelineCase(
-      () => bench,
-      `${evolution.title}, while stopped`,
-      { setup: evolution.setup ?? SETUP, sinks: LESS },
-      (world) => down(world, evolution),
+    pipelineCase(bench, `${evolution.title}, while stopped`, { setup: evolution.setup ?? SETUP, sinks: LESS }, (world) =>
+      down(world, evolution),
     )
 })

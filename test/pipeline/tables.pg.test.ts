@@ -1,17 +1,10 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
 import type { TableId } from '../../src/model/schema.ts'
 import { TailraceError } from '../../src/sdk/errors.ts'
 import type { LoadRequest } from '../../src/sdk/sink.ts'
-import { Bench, cases, MAJOR, pipelineCase, type SinkName } from './kit.ts'
+import { cases, MAJOR, pipelineCase, useBench, type SinkName } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const FEW: readonly SinkName[] = ['sqlite']
 const SOME: readonly SinkName[] = ['sqlite', 'duckdb', 'postgres']
@@ -22,7 +15,7 @@ const PARTITIONED = `CREATE TABLE p (id int, region text, n int, PRIMARY KEY (id
 
 cases('tables that come, go and are read again', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 17, TRAP 51: a table added to a running pipeline on request, while rows are written, also by transactions that began before',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE more (id serial PRIMARY KEY, v text); INSERT INTO more (v) SELECT 'old' FROM generate_series(1, 50); INSERT INTO t VALUES (1, 'x')`,
@@ -53,7 +46,7 @@ cases('tables that come, go and are read again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 17: a table added by starting again with it',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE more (id serial PRIMARY KEY, v text); INSERT INTO more (v) SELECT 'old' FROM generate_series(1, 50); INSERT INTO t VALUES (1, 'x')`,
@@ -74,7 +67,7 @@ cases('tables that come, go and are read again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 17: one table read again on request, while rows are written',
     {
       setup: `CREATE TABLE t (id serial PRIMARY KEY, v text); CREATE TABLE other (id int PRIMARY KEY); INSERT INTO t (v) SELECT 'old' FROM generate_series(1, 200)`,
@@ -103,7 +96,7 @@ cases('tables that come, go and are read again', () => {
     { kind: 'add-tables', tables: ['more'] },
   ] as const) {
     pipelineCase(
-      () => bench,
+      bench,
       `CASE 17: ${request.kind} is under way when the runner is given up: the next one does it, once`,
       {
         setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x'); CREATE TABLE more (id int PRIMARY KEY); INSERT INTO more VALUES (1)`,
@@ -134,7 +127,7 @@ cases('tables that come, go and are read again', () => {
   }
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 29: a table without columns to copy is left out with a warning, by plan and run, and the others are copied',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE z (); CREATE TABLE g (a int GENERATED ALWAYS AS (1) STORED)`,
@@ -163,7 +156,7 @@ cases('tables that come, go and are read again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'plan lists the columns that another type will hold',
     { setup: `CREATE TABLE t (id int PRIMARY KEY, n numeric, m numeric, v text)`, sinks: ['sqlite', 'duckdb'] },
     async (world) => {
@@ -173,7 +166,7 @@ cases('tables that come, go and are read again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 31: columns that come between the look at a table and its new view are read in that view',
     { setup: `CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t SELECT i, i, 'row ' || i FROM generate_series(1, 9) i` },
     async (world) => {
@@ -196,7 +189,7 @@ cases('tables that come, go and are read again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 46: rows written anew while a snapshot is interrupted: its finished chunks are read again, too',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 2000) i; ANALYZE t`,
@@ -216,7 +209,7 @@ cases('tables that come, go and are read again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 29: partitions whose columns stand in another order; rows that move between partitions',
     { setup: PARTITIONED, settings: { tables: ['p'] } },
     async (world) => {
@@ -234,7 +227,7 @@ cases('tables that come, go and are read again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 29: an empty partition joins without a new reading (15 and later)',
     {
       setup: PARTITIONED,
@@ -275,7 +268,7 @@ cases('tables that come, go and are read again', () => {
     ['a partition truncated by itself', 'TRUNCATE p_us'],
   ] as const) {
     pipelineCase(
-      () => bench,
+      bench,
       `TRAP 52: ${what} has the table read again`,
       { setup: PARTITIONED, settings: { tables: ['p'] }, sinks: what === 'a partition detached' ? SOME : FEW },
       async (world) => {
@@ -294,7 +287,7 @@ cases('tables that come, go and are read again', () => {
     )
 
     pipelineCase(
-      () => bench,
+      bench,
       `TRAP 52: ${what}, while stopped`,
       { setup: PARTITIONED, settings: { tables: ['p'] }, sinks: FEW },
       async (world) => {
@@ -311,7 +304,7 @@ cases('tables that come, go and are read again', () => {
   }
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 52: a partition detached, policy stop',
     { setup: PARTITIONED, settings: { tables: ['p'], schemaChanges: 'stop' }, sinks: FEW },
     async (world) => {
@@ -326,7 +319,7 @@ cases('tables that come, go and are read again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 29: a publication that sends rows by the root of the partitions',
     {
       setup: `${PARTITIONED}; CREATE PUBLICATION by_root FOR TABLE p WITH (publish_via_partition_root = true)`,
@@ -345,7 +338,7 @@ cases('tables that come, go and are read again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 13: transactions open before the snapshot and committed after it',
     { setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'old' FROM generate_series(1, 20) i`, sinks: SOME },
     async (world) => {
@@ -373,7 +366,7 @@ cases('tables that come, go and are read again', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 14: update, delete, key change and insert while chunks are read',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, v text, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL; INSERT INTO t SELECT i, 'old', repeat(md5(i::text), 100) FROM generate_series(1, 300) i; ANALYZE t`,

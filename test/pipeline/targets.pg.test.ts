@@ -1,15 +1,8 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
 import type { Report } from '../../src/engine/report.ts'
-import { Bench, cases, pipelineCase, type SinkName, type Target } from './kit.ts'
+import { cases, pipelineCase, useBench, type SinkName, type Target } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const SETUP = 'CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1), (2, 2); CREATE TABLE u (id int PRIMARY KEY)'
 const FILES: readonly SinkName[] = ['sqlite', 'duckdb', 'postgres']
@@ -25,7 +18,7 @@ function errorsOf(report: Report): Report['problems'] {
 cases('what a target holds already is safe until the copy is certain', () => {
   for (const ifExists of ['truncate', 'replace'] as const) {
     pipelineCase(
-      () => bench,
+      bench,
       `--if-exists ${ifExists}: a condition that the source refuses is found before the target is touched`,
       { setup: SETUP, sinks: FILES },
       async ({ source, target, pipeline }) => {
@@ -54,7 +47,7 @@ cases('what a target holds already is safe until the copy is certain', () => {
   }
 
   pipelineCase(
-    () => bench,
+    bench,
     '--if-exists truncate: as long as the source gives no snapshot, the target keeps its rows',
     { setup: SETUP, sinks: FILES },
     async ({ source, target, pipeline }) => {
@@ -72,7 +65,7 @@ cases('what a target holds already is safe until the copy is certain', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'all targets are looked at before the first is made, and every one in the way is named',
     { setup: SETUP, sinks: FILES },
     async ({ source, target, pipeline }) => {
@@ -96,7 +89,7 @@ cases('what a target holds already is safe until the copy is certain', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--if-exists append: a column that does not hold every value of the source is refused before anything is touched',
     {
       setup: "CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(10,2)); INSERT INTO t VALUES (1, 'abc', 1.5), (2, '2', 2)",
@@ -132,7 +125,7 @@ cases('what a target holds already is safe until the copy is certain', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     '--if-exists append: a wider column takes the rows, in the copy and in the stream',
     { setup: 'CREATE TABLE t (id int PRIMARY KEY, n int, s smallint); INSERT INTO t VALUES (1, 2147483647, -32768)', sinks: FILES },
     async ({ source, target, pipeline }) => {

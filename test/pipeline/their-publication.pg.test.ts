@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
-import { Bench, cases, MAJOR, pipelineCase, type SinkName } from './kit.ts'
+import { cases, MAJOR, pipelineCase, useBench, type SinkName } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const SOME: readonly SinkName[] = ['sqlite', 'postgres']
 const FEW: readonly SinkName[] = ['sqlite']
@@ -18,7 +11,7 @@ const theirs = { sourceOptions: { publication: 'mine' } }
 
 cases('a publication that a person made', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 53: its condition holds for the snapshot and the stream alike',
     {
       setup: `${T}; ALTER TABLE t REPLICA IDENTITY FULL; CREATE PUBLICATION mine FOR TABLE t WHERE (n > 3 AND secret <> 'S (1)')`,
@@ -47,7 +40,7 @@ cases('a publication that a person made', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 54: its column list, with the other columns left out, also when one is added',
     {
       setup: `${T}; CREATE PUBLICATION mine FOR TABLE t (id, n)`,
@@ -68,7 +61,7 @@ cases('a publication that a person made', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 28: tables by schema, with every kind of replica identity',
     {
       setup: `CREATE SCHEMA app; CREATE TABLE app.k (id int PRIMARY KEY, v text); CREATE TABLE app.f (v text, w int); ALTER TABLE app.f REPLICA IDENTITY FULL;
@@ -92,7 +85,7 @@ cases('a publication that a person made', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 52: by the root of the partitions: what is not sent is said',
     {
       setup: `CREATE TABLE p (id int, r text, PRIMARY KEY (id, r)) PARTITION BY LIST (r); CREATE TABLE p_a PARTITION OF p FOR VALUES IN ('a'); CREATE PUBLICATION mine FOR TABLE p WITH (publish_via_partition_root = true)`,

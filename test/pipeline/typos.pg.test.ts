@@ -1,25 +1,17 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { tempFolder, type TempFolder } from '../../src/testing/temp-folder.ts'
-import { Bench, type SourceDatabase } from './kit.ts'
+import { useBench } from './kit.ts'
 
 const BIN = fileURLToPath(new URL('../../bin/tailrace.js', import.meta.url))
 
-let bench: Bench
-let source: SourceDatabase
-before(async () => {
-  bench = await Bench.start()
-  source = await bench.database(
-    'CREATE TABLE orders (id int PRIMARY KEY, amount int); INSERT INTO orders VALUES (1, 2); CREATE TABLE customers (id int PRIMARY KEY)',
-  )
-})
-after(async () => {
-  await source[Symbol.asyncDispose]()
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench(
+  {},
+  'CREATE TABLE orders (id int PRIMARY KEY, amount int); INSERT INTO orders VALUES (1, 2); CREATE TABLE customers (id int PRIMARY KEY)',
+)
 
 interface Ended {
   readonly code: number | null
@@ -70,12 +62,12 @@ describe('CASE 40: a typo ends with exit 2 and the nearest right name, before an
   for (const { what, args, near, env } of typos) {
     test(`CASE 40: ${what}`, async () => {
       await using folder = await tempFolder('tr-typo-')
-      const { code, out, err } = await tailrace(folder, args(source.uri), env)
+      const { code, out, err } = await tailrace(folder, args(bench().shared.uri), env)
       assert.equal(code, 2, `${out}\n${err}`)
       assert.match(err + out, near)
       assert.ok(!existsSync(folder.join('copy.db')), 'no target was made')
-      assert.deepEqual(await source.slots(), [])
-      assert.equal(await source.value('SELECT count(*) FROM pg_publication'), '0')
+      assert.deepEqual(await bench().shared.slots(), [])
+      assert.equal(await bench().shared.value('SELECT count(*) FROM pg_publication'), '0')
       assert.deepEqual(
         readdirSync(folder.path).filter((name) => name !== '.tailrace'),
         [],

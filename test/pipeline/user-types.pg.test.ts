@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
-import { Bench, cases, pipelineCase, type SinkName } from './kit.ts'
+import { cases, pipelineCase, useBench, type SinkName } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 const POSTGRES: readonly SinkName[] = ['postgres']
 /** So seldom that the watch sees nothing in time. */
@@ -16,26 +9,21 @@ const BLIND = { sourceOptions: { watchInterval: '3600' } }
 const MOODS = `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, a mood, b mood[]); INSERT INTO t VALUES (1, 'sad', '{sad,ok}')`
 
 cases('CASE 26: types that a person made', () => {
-  pipelineCase(
-    () => bench,
-    'CASE 26: a label that is used before anybody has seen it',
-    { setup: MOODS, settings: BLIND },
-    async (world) => {
-      const running = await world.follow()
-      await world.source.run("INSERT INTO t VALUES (2, 'ok', NULL)")
-      await running.caughtUp()
-      await world.source.run("ALTER TYPE mood ADD VALUE 'happy' BEFORE 'ok'")
-      await world.source.run("INSERT INTO t VALUES (3, 'happy', NULL)")
-      await world.source.run('ALTER TYPE mood ADD VALUE \'a, "b"\'')
-      await world.source.run(`INSERT INTO t VALUES (4, NULL, ARRAY['a, "b"', NULL, 'ok']::mood[]); UPDATE t SET a = 'happy' WHERE id = 1`)
-      await running.caughtUp()
-      await world.same(['t'])
-      assert.equal((await running.stop()).ok, true)
-    },
-  )
+  pipelineCase(bench, 'CASE 26: a label that is used before anybody has seen it', { setup: MOODS, settings: BLIND }, async (world) => {
+    const running = await world.follow()
+    await world.source.run("INSERT INTO t VALUES (2, 'ok', NULL)")
+    await running.caughtUp()
+    await world.source.run("ALTER TYPE mood ADD VALUE 'happy' BEFORE 'ok'")
+    await world.source.run("INSERT INTO t VALUES (3, 'happy', NULL)")
+    await world.source.run('ALTER TYPE mood ADD VALUE \'a, "b"\'')
+    await world.source.run(`INSERT INTO t VALUES (4, NULL, ARRAY['a, "b"', NULL, 'ok']::mood[]); UPDATE t SET a = 'happy' WHERE id = 1`)
+    await running.caughtUp()
+    await world.same(['t'])
+    assert.equal((await running.stop()).ok, true)
+  })
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 26: a label that is new in the middle of a large transaction, bad rows put aside',
     { setup: MOODS, settings: { ...BLIND, onError: 'dead-letter' }, sinks: POSTGRES },
     async (world) => {
@@ -55,7 +43,7 @@ cases('CASE 26: types that a person made', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 26: a label that nobody can tell of any more is a refused row, not an endless repetition',
     { setup: MOODS, settings: BLIND, sinks: POSTGRES },
     async (world) => {
@@ -75,7 +63,7 @@ cases('CASE 26: types that a person made', () => {
   )
 
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 26: types that the target lacks: plan says what becomes of them, and their values are exact',
     {
       setup: `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE pair AS (a int, b text); CREATE DOMAIN short AS varchar(3); CREATE DOMAIN mood_d AS mood;

@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
-import { Bench, cases, MAJOR, pipelineCase, type SinkName, type World } from './kit.ts'
+import { cases, MAJOR, pipelineCase, useBench, type SinkName, type World } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  bench = await Bench.start()
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+const bench = useBench()
 
 /** Type → literals at its limits. `extension`: needs it. */
 interface TypeCase {
@@ -213,7 +206,7 @@ cases('CASE 26: values of every type at its limits', () => {
   for (const sink of ['memory', 'sqlite', 'duckdb', 'postgres'] as const) {
     const tables = TYPES.map((each, index) => typeTable(each, index, sink))
     pipelineCase(
-      () => bench,
+      bench,
       'CASE 26: snapshot, inserts and updates give what PostgreSQL shows',
       { setup: `${TYPE_SETUP}; ${tables.map((table) => table.setup).join('\n')}`, sinks: [sink] },
       async (world) => {
@@ -230,7 +223,7 @@ cases('CASE 26: values of every type at its limits', () => {
     const values = (id: number): string =>
       `(${id}, ${TYPES.map((each) => literal(each.values.filter((value) => each.refused?.[sink]?.test(value) !== true)[0] ?? '', each.type)).join(', ')})`
     pipelineCase(
-      () => bench,
+      bench,
       'CASE 26: one table with every type',
       { setup: `${TYPE_SETUP}; ${wide}; INSERT INTO wide VALUES ${values(1)}; INSERT INTO wide (id) VALUES (2)`, sinks: [sink] },
       async (world) => {

@@ -1,21 +1,15 @@
 import assert from 'node:assert/strict'
-import { after, before } from 'node:test'
-import { Bench, cases, pipelineCase, until, type SinkName } from './kit.ts'
+import { until } from '../kit/until.ts'
+import { cases, pipelineCase, useBench, type SinkName } from './kit.ts'
 
-let bench: Bench
-before(async () => {
-  // Asynchronous commits stay in memory until somebody flushes the log.
-  bench = await Bench.start({ settings: { wal_writer_delay: '10s', wal_writer_flush_after: '1GB' } })
-})
-after(async () => {
-  await bench[Symbol.asyncDispose]()
-})
+// Asynchronous commits stay in memory until somebody flushes the log.
+const bench = useBench({ settings: { wal_writer_delay: '10s', wal_writer_flush_after: '1GB' } })
 
 const SOME: readonly SinkName[] = ['sqlite', 'duckdb', 'postgres']
 
 cases('what a view shows', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'CASE 15: sessions of the snapshot die and are opened again while rows change: all rows are of one view (dbz#2330)',
     {
       setup: `CREATE TABLE t (id int PRIMARY KEY, n int, pad text); INSERT INTO t SELECT i, 0, repeat('x', 500) FROM generate_series(1, 200) i; ANALYZE t`,
@@ -54,7 +48,7 @@ cases('what a view shows', () => {
 
   for (const mode of ['copy', 'caught-up'] as const)
     pipelineCase(
-      () => bench,
+      bench,
       `TRAP 8: columns change between their discovery and the lock (${mode}): the new shape is copied, never a mixture`,
       {
         setup: `CREATE TABLE t (id int PRIMARY KEY, v text, x text); INSERT INTO t SELECT i, 'v' || i, 'x' || i FROM generate_series(1, 100) i`,
@@ -79,7 +73,7 @@ cases('what a view shows', () => {
     )
 
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 15: writers commit while the slot is made: its own snapshot and the stream meet without a gap and without an overlap',
     {
       setup: `CREATE TABLE log (n int, v int); ALTER TABLE log REPLICA IDENTITY FULL; CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 4) i`,
@@ -96,16 +90,10 @@ cases('what a view shows', () => {
           counts[writer]!++
         }
       })
-      await until(
-        () => counts.every((count) => count > 0),
-        () => 'all of them write',
-      )
+      await until('all of them writing', () => counts.every((count) => count > 0))
       const running = await world.follow()
       const during = [...counts]
-      await until(
-        () => counts.every((count, writer) => count > during[writer]!),
-        () => 'all of them have written more',
-      )
+      await until('more written by all of them', () => counts.every((count, writer) => count > during[writer]!))
       stop.abort()
       await Promise.all(writers)
       await running.caughtUp()
@@ -118,7 +106,7 @@ cases('what a view shows', () => {
 
 cases('what a view shows before it is durable', () => {
   pipelineCase(
-    () => bench,
+    bench,
     'TRAP 17: a row that was committed asynchronously is not copied before its log is flushed',
     { setup: 'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)', sinks: ['sqlite'] },
     async (world) => {

@@ -1,20 +1,12 @@
-import { batchOf, insert, schemaOf, sinkTable } from '../../testing/sink-batches.ts'
+import { batchOf, insert, sinkTable } from '../../testing/sink-batches.ts'
 import { duckdbConfig } from './config.ts'
 import { duckdb } from './index.ts'
+import { people } from './test-bench.ts'
 import { testContext } from './test-target.ts'
 
-/** A process of its own that claims a pipeline, commits one row, says so and waits to be killed. For traps.test.ts. */
+/** A process of its own that claims a pipeline, commits one row, says so and waits to be killed. For file-lock.test.ts. */
 const folder = process.argv[2] ?? ''
 const context = testContext({ path: folder, join: (...parts) => [folder, ...parts].join('/'), [Symbol.asyncDispose]: async () => {} })
-const people = schemaOf({
-  name: 'people',
-  columns: [
-    { name: 'id', type: { kind: 'int64' } },
-    { name: 'name', type: { kind: 'string' } },
-    { name: 'born', type: { kind: 'date' } },
-  ],
-  key: ['id'],
-})
 const sink = await duckdb.sink?.open(duckdbConfig.parse({ path: `${folder}/target.duckdb` }), context)
 const { signal } = new AbortController()
 await sink?.checkpoints?.claim(signal)

@@ -7,7 +7,7 @@ import type { TempFolder } from '../../testing/temp-folder.ts'
 import { readExisting } from './catalog.ts'
 import { duckdbConfig, type DuckDbConfig } from './config.ts'
 import type { Connection } from './connection.ts'
-import { openDatabase, type Database } from './database.ts'
+import { openDatabase, type DatabaseOptions } from './database.ts'
 import { duckdb } from './index.ts'
 import { placeOf, placeSql } from './target-table.ts'
 
@@ -55,7 +55,8 @@ export async function openTestTarget(folder: TempFolder, options: TestTargetOpti
     return sink
   }
   const sink = await open()
-  const read = <T>(work: (connection: Connection) => Promise<T>): Promise<T> => readFile(folder, path, config, work)
+  const read = <T>(work: (connection: Connection) => Promise<T>): Promise<T> =>
+    readFile({ path, threads: config.threads, scratch: () => folder.join('scratch') }, work)
   return {
     sink,
     path,
@@ -68,19 +69,12 @@ export async function openTestTarget(folder: TempFolder, options: TestTargetOpti
   }
 }
 
-async function readFile<T>(
-  folder: TempFolder,
-  path: string,
-  config: DuckDbConfig,
+/** Through the instance of this process: while a sink has the file open nobody else can read it. */
+export async function readFile<T>(
+  file: Pick<DatabaseOptions, 'path' | 'threads' | 'scratch'>,
   work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
-  const database: Database = await openDatabase({
-    path,
-    memoryLimit: null,
-    threads: config.threads,
-    scratch: () => folder.join('scratch'),
-    logger: silentLogger,
-  })
+  const database = await openDatabase({ ...file, memoryLimit: null, logger: silentLogger })
   const connection = await database.connect()
   try {
     return await work(connection)

@@ -8,21 +8,13 @@ import { textAt } from '../../model/slice-builder.ts'
 import type { Selection, SourceTable, StreamRequest } from '../../sdk/source.ts'
 import { schemaOf, sinkTable } from '../../testing/sink-batches.ts'
 import { seeded } from '../../testing/sink-random-cases.ts'
+import { people } from '../../testing/sink-stream-cases.ts'
 import { testContext } from '../../testing/test-context.ts'
 import { MemoryDatabase, type Cells } from './database.ts'
 import { memory } from './index.ts'
 import { MemorySink } from './sink.ts'
 import { MemorySource } from './source.ts'
 
-const people = schemaOf({
-  name: 'people',
-  columns: [
-    { name: 'id', type: { kind: 'int64' } },
-    { name: 'name', type: { kind: 'string' } },
-    { name: 'body', type: { kind: 'string' } },
-  ],
-  key: ['id'],
-})
 const log = schemaOf({ name: 'log', columns: [{ name: 'a', type: { kind: 'string' } }] })
 const everything: Selection = { tables: [], columns: new Map(), exclude: [], where: new Map(), keys: new Map() }
 const never = new AbortController().signal

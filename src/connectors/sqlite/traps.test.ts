@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict'
 import { renameSync, rmSync, statSync } from 'node:fs'
 import { describe, it } from 'node:test'
+import type { SnapshotFrame } from '../../model/batch.ts'
 import type { TableSchema } from '../../model/schema.ts'
+import type { Loader } from '../../sdk/sink.ts'
+import type { Chunk } from '../../sdk/source.ts'
 import { at, batchOf, insert, remove, schemaOf, sinkTable, update, type RowChange } from '../../testing/sink-batches.ts'
 import { isError } from '../../testing/sink-bench.ts'
+import { people } from '../../testing/sink-stream-cases.ts'
 import { tempFolder } from '../../testing/temp-folder.ts'
 import { Connection } from './connection.ts'
 import { sqliteConfig } from './config.ts'
@@ -14,15 +18,6 @@ import type { WorkerLink } from './worker-link.ts'
 
 const signal = new AbortController().signal
 
-const people = schemaOf({
-  name: 'people',
-  columns: [
-    { name: 'id', type: { kind: 'int64' } },
-    { name: 'name', type: { kind: 'string' } },
-    { name: 'body', type: { kind: 'string' } },
-  ],
-  key: ['id'],
-})
 /** Its key is deferrable: only whole old rows tell which row is meant. */
 const shifting = schemaOf({
   name: 'shifting',
@@ -40,6 +35,8 @@ interface Bench extends AsyncDisposable {
   readonly sink: SqliteSink
   commit(number: number, ...changes: RowChange[]): Promise<void>
   rows(schema: TableSchema): readonly (string | null)[][]
+  /** Loads the whole first table in one chunk, beside what is there. */
+  load(): Promise<Loader>
 }
 
 async function start(schemas: readonly TableSchema[], options: OpenOptions = {}): Promise<Bench> {
@@ -56,11 +53,20 @@ async function start(schemas: readonly TableSchema[], options: OpenOptions = {})
       readRows(path, sinkTable(schema))
         .map((row) => schema.columns.map((column) => row[column.name] ?? null))
         .sort((a, b) => (String(a) < String(b) ? -1 : 1)),
+    load: () => {
+      const chunk: Chunk = { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 }
+      return sink.load({ table: sinkTable(schemas[0]!), chunk, format: 'rows', replace: false }, signal)
+    },
     async [Symbol.asyncDispose]() {
       await sink[Symbol.asyncDispose]()
       await folder[Symbol.asyncDispose]()
     },
   }
+}
+
+/** A chunk's frame of one row. */
+function frame(row: RowChange): SnapshotFrame {
+  return { format: 'rows', slice: batchOf([{ number: 1, changes: [row] }]).slices[0]!, rows: 1, bytes: 1 }
 }
 
 describe('SQLite sink against the traps', () => {
@@ -275,15 +281,8 @@ describe('SQLite sink against the traps', () => {
 
   it('recover gives up a chunk that is being loaded; its late frames are not written', async () => {
     await using bench = await start([people])
-    const request = {
-      table: sinkTable(people),
-      chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 },
-      format: 'rows',
-      replace: false,
-    } as const
-    await using loader = await bench.sink.load(request, signal)
-    const slice = batchOf([{ number: 1, changes: [insert(people, ['1', 'a', null])] }]).slices[0]!
-    await loader.write({ format: 'rows', slice, rows: 1, bytes: 1 })
+    await using loader = await bench.load()
+    await loader.write(frame(insert(people, ['1', 'a', null])))
     await bench.sink.checkpoints.recover(signal)
     await bench.commit(1, insert(people, ['2', 'b', null]))
     await assert.rejects(loader.finish(), isError('SINK_FAILED'))
@@ -292,16 +291,9 @@ describe('SQLite sink against the traps', () => {
 
   it('a chunk and a streamed transaction wait for each other', async () => {
     await using bench = await start([people])
-    const request = {
-      table: sinkTable(people),
-      chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 },
-      format: 'rows',
-      replace: false,
-    } as const
-    const loader = await bench.sink.load(request, signal)
+    const loader = await bench.load()
     const written = bench.commit(1, insert(people, ['2', 'b', null]))
-    const slice = batchOf([{ number: 1, changes: [insert(people, ['1', 'a', null])] }]).slices[0]!
-    await loader.write({ format: 'rows', slice, rows: 1, bytes: 1 })
+    await loader.write(frame(insert(people, ['1', 'a', null])))
     assert.deepEqual(await loader.finish(), { rows: 1 })
     await loader[Symbol.asyncDispose]()
     await written
@@ -316,16 +308,9 @@ describe('SQLite sink against the traps', () => {
     it(`a loaded row whose key is there already, which ${who} keeps unique, is refused: ${code}`, async () => {
       await using bench = await start([schema])
       await bench.commit(1, insert(schema, ['1', 'a', null]))
-      const request = {
-        table: sinkTable(schema),
-        chunk: { id: 0, range: { kind: 'all' }, rows: -1, bytes: -1 },
-        format: 'rows',
-        replace: false,
-      } as const
-      const slice = batchOf([{ number: 1, changes: [insert(schema, ['1', 'b', null])] }]).slices[0]!
       const load = async (): Promise<void> => {
-        await using loader = await bench.sink.load(request, signal)
-        await loader.write({ format: 'rows', slice, rows: 1, bytes: 1 })
+        await using loader = await bench.load()
+        await loader.write(frame(insert(schema, ['1', 'b', null])))
         await loader.finish()
       }
       await assert.rejects(load, isError(code))

@@ -49,7 +49,8 @@ export function readRows(path: string, table: SinkTable): readonly TargetRow[] {
 }
 
 export function query(path: string, sql: string, ...parameters: (string | number | bigint)[]): Record<string, unknown>[] {
-  const db = new (loadSqlite().DatabaseSync)(path, { readOnly: true })
+  // Whoever closes the file last, or recovers it, holds it alone for a moment.
+  const db = new (loadSqlite().DatabaseSync)(path, { readOnly: true, timeout: 30_000 })
   try {
     const statement = db.prepare(sql)
     statement.setReadBigInts(true)
