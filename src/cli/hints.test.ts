@@ -17,6 +17,7 @@ function commandsIn(source: string): string[] {
     .split('\n')
     .filter((line) => !/^\s*(\/\/|\/?\*)/.test(line) && !line.includes('setTitle(') && !line.includes('meta'))
     .join('\n')
+    .replaceAll(/\$\{tablesOption\([^{}\n]*?\)\}/g, '--tables <x>')
     .replaceAll(/\$\{[^{}\n]*\}/g, '<x>')
   const end = new RegExp(`[\\\\\`;,)\\n]|' |'$| (?:or|and|then|${VERBS})\\b|\\. `, 'm')
   return [...texts.matchAll(/(?<![\w/.:-])tailrace (?=[a-z-])(.*)/g)].flatMap(([, rest = '']) =>

@@ -1,5 +1,6 @@
 import type { TableId } from '../model/schema.ts'
 import { TailraceError, type Problem } from '../sdk/errors.ts'
+import { quoteForShell } from '../sdk/shell.ts'
 import type { SinkTable } from '../sdk/sink.ts'
 import type { SourceTable } from '../sdk/source.ts'
 import { knownTables, takenAgain } from './choose.ts'
@@ -78,6 +79,19 @@ export function mixedRows(run: Run, table: PipelineTable, what: string): Tailrac
     {
       hint: `start ${run.identity.name} again with --if-exists truncate to empty the target of them, too, or with --map ${table.id}=another_table`,
       path: table.id,
+    },
+  )
+}
+
+/** A row is refused that is added to rows of somebody else: most likely one of theirs has its key. */
+export function amongStrangers(run: Run, { id, target }: PipelineTable, error: TailraceError): TailraceError {
+  return new TailraceError(
+    error.code,
+    `${error.message}; ${targetLabel(target)} also holds rows of somebody else (--if-exists append), which keep their keys`,
+    {
+      hint: `start ${run.identity.name} again with --if-exists truncate to empty the target of them, or with --map ${quoteForShell(`${id}=…`)}`,
+      path: id,
+      cause: error,
     },
   )
 }

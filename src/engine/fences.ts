@@ -1,5 +1,6 @@
 import type { Position, View } from '../model/position.ts'
 import { TailraceError } from '../sdk/errors.ts'
+import { tablesOption } from '../sdk/selection.ts'
 import { forgetHoles, recallHoles } from './holes.ts'
 import { transition } from './machine.ts'
 import type { Run } from './run.ts'
@@ -18,7 +19,7 @@ export async function loadFences(run: Run): Promise<void> {
       const view = id === null ? undefined : views.get(id)
       if (view === undefined)
         throw new TailraceError('STATE_DAMAGED', `the ledger of ${table.id} names a view that the state store does not hold`, {
-          hint: `tailrace resnapshot ${run.identity.name} --tables ${table.id} reads the table again`,
+          hint: `tailrace resnapshot ${run.identity.name} ${tablesOption([table.id])} reads the table again`,
         })
       if (view.viewEnd !== null) ends.push(view.viewEnd)
       return { range: chunk.range, view: view.view }

@@ -7,6 +7,7 @@ import { addTables, isAnswer } from './join.ts'
 import { transition } from './machine.ts'
 import type { Run } from './run.ts'
 import { NOTHING_KEPT } from './tables.ts'
+import { letGo } from './writers.ts'
 
 /**
  * Does what people asked of the tables, in their order. A request is forgotten when its effect is saved: after a crash
@@ -30,7 +31,7 @@ async function obeyOne(run: Run, request: ControlRequest, signal: AbortSignal): 
     case 'add-tables':
       return addTables(run, request.tables, signal)
     case 'remove-tables':
-      return removeTables(run, request.tables)
+      return removeTables(run, request.tables, signal)
     case 'resnapshot':
       return readTables(run, request.tables, signal)
     case 'pause':
@@ -42,7 +43,9 @@ async function obeyOne(run: Run, request: ControlRequest, signal: AbortSignal): 
   }
 }
 
-async function removeTables(run: Run, ids: readonly TableId[]): Promise<void> {
+async function removeTables(run: Run, ids: readonly TableId[], signal: AbortSignal): Promise<void> {
+  const records = (await run.state.tables()).filter(({ id }) => ids.includes(id))
+  await letGo(run, records, signal)
   for (const id of ids) {
     const table = run.tables.get(id)
     if (table === undefined) continue

@@ -16,6 +16,7 @@ import { adoptShapes } from './shapes.ts'
 import { runSnapshot } from './snapshot-phase.ts'
 import { recover, retrying } from './retry.ts'
 import { runStream, type StreamEnd } from './stream-phase.ts'
+import { lookAtCheckpoint, takeOver } from './take-over.ts'
 import { namedPosition } from './until.ts'
 import { seal } from './fences.ts'
 import type { PipelineIdentity, PipelineState } from '../state/store.ts'
@@ -75,6 +76,7 @@ async function work(run: Run, state: PipelineState): Promise<void> {
   await loadQuarantine(run)
   await checkBoth(run, signal)
   await lookAtTargets(run, [...run.tables.values()], signal)
+  await lookAtCheckpoint(run, signal)
   await takeOver(run, signal)
   await adoptShapes(run)
   // Looks once more: until it was fenced off, an earlier runner may have written.
@@ -128,27 +130,6 @@ async function refreshSequences(run: Run, signal: AbortSignal): Promise<void> {
     const { message } = asTailraceError(error)
     run.note({ severity: 'warning', code: 'SINK_FAILED', message: `the sequences of the target could not be set: ${message}` })
   }
-}
-
-/**
- * TRAPS 58: the epoch is taken once per start, and the sink's position wins over the state store's. A sink that lost its
- * checkpoint while the pipeline had one is another target, or a restored one.
- */
-async function takeOver(run: Run, signal: AbortSignal): Promise<void> {
-  const { checkpoints } = run.sink
-  if (checkpoints === undefined) return
-  const { position } = await checkpoints.claim(signal)
-  const known = run.checkpointer.position
-  if (position === null && known !== null && run.live.some((table) => table.state === 'streaming' || table.state === 'converging')) {
-    throw new TailraceError(
-      'HISTORY_LOST',
-      'the target no longer holds the checkpoint of this pipeline: it was restored, emptied or made anew',
-      { hint: `tailrace reset ${run.identity.name} starts over` },
-    )
-  }
-  if (position !== null) run.checkpointer.rewind(position)
-  // The run that made the origin died between storing it here and there.
-  else if (known !== null) await checkpoints.store(known, signal)
 }
 
 /** A bounded copy is of one view: whatever an earlier, interrupted or finished one left is copied anew. */

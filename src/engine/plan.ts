@@ -14,6 +14,7 @@ import { capabilitiesOf, guaranteeOf } from './run.ts'
 import { chooseFormat } from './snapshot-phase.ts'
 import { targetLabel } from './tables.ts'
 import { namedPosition } from './until.ts'
+import { writersOf, type Sighted } from './writers.ts'
 
 type TablePlan = Plan['tables'][number]
 
@@ -47,7 +48,7 @@ async function lookAhead(options: PipelineOptions, environment: Environment, ide
   const known = await environment.store.find(identity.name)
   const problems = [
     ...emptyTables(all, options.selection),
-    ...(await allProblems(options, source, sink, tables, known !== null, signal)),
+    ...(await allProblems(options, { source, sink, pipeline: identity.name }, tables, known !== null, signal)),
     ...(options.mode.kind === 'copy' || known !== null ? [] : ((await source.strays?.(signal)) ?? [])),
   ]
   const ok = !problems.some((problem) => problem.severity === 'error')
@@ -69,8 +70,7 @@ async function lookAhead(options: PipelineOptions, environment: Environment, ide
 
 async function allProblems(
   options: PipelineOptions,
-  source: Source,
-  sink: Sink,
+  { source, sink, pipeline }: { readonly source: Source; readonly sink: Sink; readonly pipeline: string },
   tables: readonly PlannedTable[],
   known: boolean,
   signal: AbortSignal,
@@ -79,10 +79,12 @@ async function allProblems(
   const fresh = known ? [] : sinkTables
   const checked = { sourceTables: tables.map((table) => table.source), sinkTables, all: sinkTables, fresh }
   const problems = await problemsBetween({ options, source, sink }, checked, signal)
-  if (options.ifExists !== 'stop') return problems
-  const filled: SinkTable[] = []
-  for (const table of fresh) if ((await sink.inspect(table, signal)) === 'filled') filled.push(table)
-  return [...problems, ...targetsInTheWay(options.ifExists, filled)]
+  const sighted: Sighted[] = []
+  for (const table of sinkTables) {
+    const found = known ? null : await sink.inspect(table, signal)
+    sighted.push({ table, found, writers: await writersOf(sink, table, signal) })
+  }
+  return [...problems, ...targetsInTheWay(options.ifExists, pipeline, sighted)]
 }
 
 async function planTables(

@@ -1,6 +1,6 @@
 import { throwProblems } from '../sdk/config/problems.ts'
 import { TailraceError, type Problem } from '../sdk/errors.ts'
-import { named, takeTable, termsOf } from '../sdk/selection.ts'
+import { excludeOption, named, takeTable, termsOf } from '../sdk/selection.ts'
 import type { IfExists, Sink, SinkTable } from '../sdk/sink.ts'
 import type { Purpose, SourceTable } from '../sdk/source.ts'
 import type { KeptTerms, TableRecord } from '../state/store.ts'
@@ -13,6 +13,7 @@ import { transition } from './machine.ts'
 import type { PipelineOptions } from './options.ts'
 import { capabilitiesOf, type Run } from './run.ts'
 import { checkTargets, droppedProblem, sinkTable, targetLabel, targetOf, type PipelineTable } from './tables.ts'
+import { letGo, othersOf, targetsTaken, writersOf, type Sighted } from './writers.ts'
 
 /** Finds the tables: those that an earlier run knew in the shape in which their rows will come, and new ones. */
 export async function findTables(run: Run, signal: AbortSignal): Promise<void> {
@@ -219,7 +220,7 @@ async function misfitProblems(sink: Sink, ifExists: IfExists, fresh: readonly Si
         severity: bends === undefined ? 'error' : 'warning',
         code: 'CONFIG',
         message: `column ${column} of the target table ${targetLabel(table.target)} is ${found}, which does not hold every ${wanted} of ${table.id}.${column} as it is${bends === undefined ? '' : `: ${bends}`}`,
-        hint: `change the column to ${wanted} in the target, or --if-exists replace makes the table anew, --map ${table.id}=… names another, --exclude ${table.id}.${column} leaves it out`,
+        hint: `change the column to ${wanted} in the target, or --if-exists replace makes the table anew, --map ${table.id}=… names another, ${excludeOption(table.id, column)} leaves it out`,
         path: table.id,
       })
   }
@@ -238,16 +239,21 @@ function keylessProblems(options: PipelineOptions, tables: readonly SinkTable[])
     }))
 }
 
-/** Targets that hold rows of somebody else, where these are neither to go nor to be added to. */
-export function targetsInTheWay(ifExists: IfExists, filled: readonly SinkTable[]): Problem[] {
-  if (ifExists !== 'stop') return []
-  return filled.map((table) => ({
-    severity: 'error',
-    code: 'TARGET_NOT_EMPTY',
-    message: `the target table ${targetLabel(table.target)} holds rows that this pipeline did not write`,
-    hint: '--if-exists truncate empties it first, replace makes it anew, append adds to it',
-    path: table.id,
-  }))
+/** Targets of other pipelines, and those that hold rows of somebody else, where these are neither to go nor to be added to. */
+export function targetsInTheWay(ifExists: IfExists, pipeline: string, sighted: readonly Sighted[]): Problem[] {
+  const taken = targetsTaken(ifExists, pipeline, sighted)
+  if (ifExists !== 'stop') return taken
+  const filled = sighted.filter(({ table, found }) => found === 'filled' && !taken.some(({ path }) => path === table.id))
+  return [
+    ...taken,
+    ...filled.map(({ table }) => ({
+      severity: 'error' as const,
+      code: 'TARGET_NOT_EMPTY' as const,
+      message: `the target table ${targetLabel(table.target)} holds rows that this pipeline did not write`,
+      hint: '--if-exists truncate empties it first, replace makes it anew, append adds to it',
+      path: table.id,
+    })),
+  ]
 }
 
 /** What stands where the tables go. */
@@ -267,17 +273,32 @@ export async function lookAtTargets(run: Run, tables: readonly PipelineTable[], 
   const live = tables.filter((table) => table.state !== 'removed')
   const fresh = new Map<PipelineTable, Found>()
   for (const table of freshTables(run, live)) fresh.set(table, await run.sink.inspect(targetNow(run, table), signal))
-  const filled = [...fresh].filter(([, found]) => found === 'filled').map(([table]) => targetNow(run, table))
+  const sighted: Sighted[] = []
+  for (const table of live) {
+    const target = targetNow(run, table)
+    const writers = await writersOf(run.sink, target, signal)
+    sighted.push({ table: target, found: fresh.get(table) ?? null, writers })
+    if (!fresh.has(table) && othersOf(writers, run.identity.name).length > 0) keepOthers(run, table)
+  }
   const kept = live.filter((table) => !fresh.has(table))
   const losses = await findLosses(run, kept, signal)
-  throwProblems([...targetsInTheWay(run.options.ifExists, filled), ...lossProblems(run, losses)])
+  throwProblems([...targetsInTheWay(run.options.ifExists, run.identity.name, sighted), ...lossProblems(run, losses)])
   return { fresh, losses }
+}
+
+/** Another pipeline has added its rows to the target since: they are not to go with ours. */
+function keepOthers(run: Run, table: PipelineTable): void {
+  table.terms = { ...table.terms, strangers: 'kept' }
+  const wanted = run.wanted.get(table.id)
+  if (wanted !== undefined) run.wanted.set(table.id, { ...wanted, terms: { ...wanted.terms, strangers: 'kept' } })
 }
 
 /** Makes target tables, or shows the sink those that it has. What is there of someone else is dealt with as asked. */
 export async function prepareTargets(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<void> {
   const { fresh, losses } = await lookAtTargets(run, tables, signal)
-  for (const table of tables) if (table.state === 'removed') await run.saveTable(table)
+  const removed = tables.filter((table) => table.state === 'removed')
+  await letGo(run, removed.map(sinkTable), signal)
+  for (const table of removed) await run.saveTable(table)
   await readLostAgain(run, losses)
   for (const table of tables) if (table.state !== 'removed' && !fresh.has(table)) await showTarget(run, table, signal)
   for (const [table, found] of fresh) await makeTarget(run, table, found, signal)
@@ -306,13 +327,15 @@ async function makeTarget(run: Run, table: PipelineTable, found: Found, signal: 
   const { ifExists, snapshot } = run.options
   const wanted = run.wanted.get(table.id)
   if (wanted !== undefined) {
+    if (wanted.moved) await letGo(run, [sinkTable(table)], signal)
     // The rows at the earlier place are not ours to touch any more.
     Object.assign(table, { source: wanted.source, target: wanted.target, terms: wanted.terms, ours: false })
     table.state = transition(table.state, 'read-again')
     await run.state.saveChunks(table.id, [])
   }
   const target = sinkTable(table)
-  await run.sink.applySchema(target, null, signal, { replace: ifExists === 'replace' && found !== 'absent' })
+  const takeOver = found === 'absent' || ifExists !== 'append'
+  await run.sink.applySchema(target, null, signal, { replace: ifExists === 'replace' && found !== 'absent', takeOver })
   if (found === 'filled' && ifExists === 'append') table.terms = { ...table.terms, strangers: 'kept' }
   if (found === 'filled' && ifExists === 'truncate') {
     // Emptied when the snapshot stands: a copy that turns out to be impossible leaves what is there.

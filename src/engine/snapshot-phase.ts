@@ -4,13 +4,14 @@ import { asTailraceError, TailraceError } from '../sdk/errors.ts'
 import type { Loader } from '../sdk/sink.ts'
 import type { Chunk, Snapshot } from '../sdk/source.ts'
 import type { ChunkRecord } from '../state/store.ts'
-import { keepsStrangers, makeRoom } from './again.ts'
+import { amongStrangers, keepsStrangers, makeRoom } from './again.ts'
+import { knownTables } from './choose.ts'
 import { zeroCounters } from './counters.ts'
 import { forgetHoles } from './holes.ts'
 import { transition } from './machine.ts'
 import type { PipelineOptions } from './options.ts'
 import type { Run } from './run.ts'
-import { sinkTable, type PipelineTable } from './tables.ts'
+import { renamedAs, sinkTable, type PipelineTable } from './tables.ts'
 import { isRowError, loadWithoutPoison } from './isolate.ts'
 import { transformFrame } from './transform-step.ts'
 
@@ -30,6 +31,7 @@ export type SnapshotMode = 'bounded' | 'origin' | 'again'
 export async function runSnapshot(run: Run, mode: SnapshotMode, signal: AbortSignal): Promise<void> {
   const tables = run.live.filter((table) => table.state === 'pending' || table.state === 'copying')
   if (tables.length === 0) return
+  await findRenamed(run, tables, signal)
   await using snapshot = await openSnapshot(run, tables, mode, signal)
   if (snapshot === null) return
   if (snapshot.position !== null) await storeOrigin(run, snapshot, signal)
@@ -51,6 +53,16 @@ interface Work {
   readonly formats: ReadonlyMap<TableId, SnapshotFormat>
   /** Called after each chunk: a table is done as soon as its last one is. */
   copied(table: PipelineTable): Promise<void>
+}
+
+/** What was renamed while it waits to be read is read under its name of now; the stream knows tables by their numbers anyway. */
+async function findRenamed(run: Run, tables: readonly PipelineTable[], signal: AbortSignal): Promise<void> {
+  if (!tables.some((table) => table.ours)) return
+  const known = new Map((await knownTables(run.source, await run.state.tables(), signal)).map((table) => [table.id, table]))
+  for (const table of tables) {
+    const now = known.get(table.id)
+    if (now !== undefined && !now.gone) table.source = { ...table.source, schema: renamedAs(table.source.schema, now.schema) }
+  }
 }
 
 /** Null: drained meanwhile. Opening may take as long as somebody else's transaction (TRAPS 9), so one Ctrl-C ends it. */
@@ -241,7 +253,8 @@ async function loadChunk(run: Run, snapshot: Snapshot, job: Job, format: Snapsho
   try {
     return await loadWhole(run, snapshot, job, format, signal)
   } catch (error) {
-    if (run.options.onRowError === 'stop' || !isRowError(error)) throw error
+    if (!isRowError(error)) throw error
+    if (run.options.onRowError === 'stop') throw keepsStrangers(run, job.table) ? amongStrangers(run, job.table, error) : error
     return loadIsolated(run, snapshot, job, signal)
   }
 }

@@ -2,6 +2,7 @@ import { EMPTY_SLICES, type Barrier, type Slice, type StreamBatch } from '../mod
 import type { TableId, TableSchema } from '../model/schema.ts'
 import { carryOf, sequencesOf } from '../model/row-view.ts'
 import { TailraceError } from '../sdk/errors.ts'
+import { tablesOption } from '../sdk/selection.ts'
 import { keepsStrangers, mixedRows } from './again.ts'
 import { countOps } from './counters.ts'
 import { fenceAndFill } from './holes.ts'
@@ -89,7 +90,7 @@ function prepareBarrier(run: Run, batch: StreamBatch, barrier: Barrier): StreamB
   }
   if (run.options.schemaChanges === 'ignore' && barrier.blind === true) {
     throw new TailraceError('SCHEMA_CHANGED', `${barrier.ambiguous}; with --schema-changes ignore its rows cannot be followed`, {
-      hint: `tailrace resnapshot ${run.identity.name} --tables ${table.id}, or start again with --schema-changes evolve`,
+      hint: `tailrace resnapshot ${run.identity.name} ${tablesOption([table.id])}, or start again with --schema-changes evolve`,
       path: table.id,
     })
   }

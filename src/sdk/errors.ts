@@ -42,12 +42,12 @@ export const ERRORS = {
   HISTORY_LOST: kind(
     'operator',
     1,
-    'The change log no longer holds what follows the saved position, or belongs to another server or timeline. Nothing is made anew silently: `tailrace reset <pipeline>` starts over, `tailrace resnapshot <pipeline>` reads tables again.',
+    'The change log no longer holds what follows the saved position, or belongs to another server or timeline; or the target was restored to an earlier state. Nothing is made anew silently: `tailrace reset <pipeline>` starts over, with a new slot and a new copy.',
   ),
   TARGET_NOT_EMPTY: kind(
     'operator',
     1,
-    'A target table holds rows that are not of this pipeline. `--if-exists append|truncate|replace` says what to do with them.',
+    'A target table holds rows that are not of this pipeline, or another pipeline writes it. `--if-exists append|truncate|replace` says what to do with the rows; only `append` shares a table that another pipeline goes on writing, `--map` names another one.',
   ),
   SCHEMA_CHANGED: kind('operator', 1, 'A table changed in a way that the policy forbids or that cannot be followed exactly.'),
   SCHEMA_UNSUPPORTED: kind(

@@ -21,7 +21,18 @@ export { defineConnector, type ConfigSchema, type Connector, type ConnectorConte
 export { asTailraceError, ERRORS, TailraceError, type ErrorCode, type ErrorDetails, type Problem, type RetryClass } from './errors.ts'
 export type { Logger, LogFields } from './logger.ts'
 export { selectTables, tablePattern } from './selection.ts'
-export type { Checkpoint, IfExists, Loader, LoadRequest, Sink, SinkCapabilities, SinkCheckpoints, SinkTable } from './sink.ts'
+export type {
+  ApplyOptions,
+  Checkpoint,
+  IfExists,
+  Loader,
+  LoadRequest,
+  Sink,
+  SinkCapabilities,
+  SinkCheckpoints,
+  SinkTable,
+  Writer,
+} from './sink.ts'
 export type {
   Chunk,
   ChunkPlan,

@@ -43,11 +43,24 @@ export interface Checkpoint {
   readonly position: Position | null
 }
 
+/** A pipeline for which a target table was made or taken over. */
+export interface Writer {
+  readonly pipeline: string
+  /** It has a position: it follows its source, and goes on writing. */
+  readonly follows: boolean
+}
+
 /**
  * Checkpoints that commit with the rows: exactly once. The epoch is the fence (Invariant 8): every commit proves that it
  * still is ours.
  */
 export interface SinkCheckpoints {
+  /** What is stored now; null: nothing. Takes and changes nothing: asked before `claim`, which fences an earlier runner off. */
+  look(signal: AbortSignal): Promise<Checkpoint | null>
+  /** Every pipeline whose `applySchema` took the target, and that has not let it go since; ours may be among them. Changes nothing. */
+  writers(table: SinkTable, signal: AbortSignal): Promise<readonly Writer[]>
+  /** The targets are not this pipeline's any more. They stay as they are. */
+  letGo(tables: readonly SinkTable[], signal: AbortSignal): Promise<void>
   /**
    * Takes the pipeline over: epoch + 1 under a row lock, once per start, before anything else is written; the earlier
    * runner's next commit fails with FENCED. Makes the bookkeeping table where it is missing.
@@ -70,7 +83,7 @@ export interface SinkCheckpoints {
 export interface Sink extends AsyncDisposable {
   /** Every problem at once, each with a hint to type. Changes nothing. */
   check(tables: readonly SinkTable[], signal: AbortSignal): Promise<readonly Problem[]>
-  /** What is at the target's place now, and whether this pipeline's bookkeeping says that it is ours. */
+  /** What is at the target's place now. */
   inspect(table: SinkTable, signal: AbortSignal): Promise<'absent' | 'empty' | 'filled'>
   /** Columns that stand at the target's place already and do not hold every value of the source's as it is. */
   misfits?(table: SinkTable, signal: AbortSignal): Promise<readonly Misfit[]>
@@ -82,11 +95,11 @@ export interface Sink extends AsyncDisposable {
   describeTypes?(table: SinkTable): readonly string[]
   /**
    * Makes the target table, or evolves it from `previous`; idempotent; never destroys data (a dropped column stays,
-   * nullable). `replace`: drop what stands there first (`--if-exists replace`). Also called at every start for each table,
-   * with previous = table, so that the sink knows its tables. Never inside an open stream transaction: schema changes of
-   * the stream come as barriers through `write`.
+   * nullable). Also called at every start for each table, with previous = table, so that the sink knows its tables. Never
+   * inside an open stream transaction: schema changes of the stream come as barriers through `write`. A sink with
+   * checkpoints notes with it that the target is this pipeline's.
    */
-  applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options?: { readonly replace?: boolean }): Promise<void>
+  applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options?: ApplyOptions): Promise<void>
   /**
    * Empties the target table: before a snapshot under rule T, `--if-exists truncate`. Durable when resolved. `softly`
    * (`--deletes soft`): rows with a key are marked as deleted and stay, of those without one only the marked stay.
@@ -107,6 +120,13 @@ export interface Sink extends AsyncDisposable {
   count?(table: SinkTable, signal: AbortSignal): Promise<bigint>
   /** Drops this pipeline's bookkeeping (not the copied tables); names it. */
   remove?(signal: AbortSignal): Promise<readonly string[]>
+}
+
+export interface ApplyOptions {
+  /** Drop what stands there first (`--if-exists replace`). */
+  readonly replace?: boolean
+  /** The target is this pipeline's alone from now on, whosever it was. */
+  readonly takeOver?: boolean
 }
 
 /** A column of a target table whose type is another than the one that its values would be given. */

@@ -12,8 +12,8 @@ export interface SinkUnderTest {
   readonly sink: Sink
   /** Committed rows of the target table as any other reader sees them now, every column; order does not matter. */
   rows(table: SinkTable): Promise<readonly TargetRow[]>
-  /** Another runner of the same pipeline on the same target. The first sink goes on living; `close` ends both. */
-  reopen(): Promise<Sink>
+  /** Another runner on the same target, by default of the same pipeline. The first sink goes on living; `close` ends both. */
+  reopen(pipeline?: string): Promise<Sink>
   close(): Promise<void>
 }
 

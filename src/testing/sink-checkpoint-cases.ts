@@ -123,6 +123,7 @@ export const checkpointCases: readonly SinkCase[] = [
       }
       await assert.rejects(load, isError('FENCED'))
       await assert.rejects(bench.sink.clear(bench.table(things), bench.signal), isError('FENCED'))
+      await assert.rejects(bench.checkpoints.letGo([bench.table(things)], bench.signal), isError('FENCED'))
       await bench.expect(things, [thing('1', 'a')])
     },
   },
@@ -140,6 +141,47 @@ export const checkpointCases: readonly SinkCase[] = [
       ]
       for (const _attempt of [1, 2]) await bench.write(batchOf([{ number: 1, changes }]))
       await bench.expect(things, [thing('1', 'c'), thing('3', 'd')])
+    },
+  },
+  {
+    title: 'a look at the checkpoint takes no epoch and makes nothing',
+    unfit: onlyTransactional,
+    async run(bench) {
+      assert.equal(await bench.checkpoints.look(bench.signal), null)
+      assert.deepEqual(await bench.checkpoints.writers(bench.table(things), bench.signal), [])
+      const claimed = await bench.start(things)
+      const later = await bench.target.reopen()
+      assert.deepEqual(await later.checkpoints?.look(bench.signal), { epoch: claimed?.epoch, position: at(0) })
+      await bench.commit(insert(things, ['1', 'a']))
+      assert.deepEqual(await later.checkpoints?.look(bench.signal), { epoch: claimed?.epoch, position: at(1) })
+    },
+  },
+  {
+    title: 'the target remembers whose a table is, until it is taken over, let go or removed',
+    unfit: onlyTransactional,
+    async run(bench) {
+      await bench.start(things)
+      const table = bench.table(things)
+      const other = await bench.target.reopen('other')
+      /** As another sink tells it. */
+      const writers = async (): Promise<string[]> => {
+        const found = (await other.checkpoints?.writers(table, bench.signal)) ?? []
+        return found.map(({ pipeline, follows }) => `${pipeline === 'other' ? 'other' : 'we'}${follows ? ' follow' : ''}`).sort()
+      }
+      assert.deepEqual(await writers(), ['we follow'])
+      await other.checkpoints?.claim(bench.signal)
+      await other.applySchema(table, null, bench.signal)
+      assert.deepEqual(await writers(), ['other', 'we follow'])
+      await other.applySchema(table, null, bench.signal, { takeOver: true })
+      assert.deepEqual(await writers(), ['other'])
+      await bench.sink.applySchema(table, table, bench.signal)
+      await bench.commit(insert(things, ['1', 'a']))
+      await other.checkpoints?.letGo([table], bench.signal)
+      assert.deepEqual(await writers(), ['we follow'])
+      await other.applySchema(table, table, bench.signal)
+      await bench.sink.remove?.(bench.signal)
+      assert.deepEqual(await writers(), ['other'])
+      await bench.expect(things, [thing('1', 'a')])
     },
   },
   {

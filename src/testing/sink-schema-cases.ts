@@ -227,6 +227,24 @@ export const schemaCases: readonly SinkCase[] = [
     },
   },
   {
+    title: 'a table without a key loses a column: rows come, change and go as before (TRAPS 40)',
+    unfit: onlySchemaChanges,
+    async run(bench) {
+      const [before, after] = [[a, b], [a]].map((columns) => schemaOf({ name: 't', columns, key: [] })) as [TableSchema, TableSchema]
+      await bench.start(before)
+      await bench.commit(insert(before, ['x', '1']), insert(before, ['y', '2']))
+      await bench.barrier(schemaChange(before, after, { kind: 'column-dropped', before: 'b', after: null }))
+      await bench.commit(insert(after, ['z']))
+      await bench.commit(update(after, ['Z'], ['z']), insert(after, ['z']))
+      await bench.commit(remove(after, ['y']))
+      await bench.expect(after, [
+        { a: 'x', b: '1' },
+        { a: 'z', b: null },
+        { a: 'Z', b: null },
+      ])
+    },
+  },
+  {
     title: 'applySchema of a table that is there keeps its rows, as often as it is called',
     async run(bench) {
       await bench.start(base)

@@ -18,7 +18,8 @@ export async function applyByImage(work: TableWork, compaction: Compaction): Pro
   await work.expectDeletes(going.length)
   if (going.length > 0) await pick(work, compaction, going)
   const deleted = going.length === 0 ? 0 : await work.run(`DELETE FROM ${sql} WHERE rowid IN (SELECT id FROM temp.main.${PICKED})`)
-  if (extras.length > 0)
+  // What the picked rows had besides is to come along: where none was picked, nothing is.
+  if (extras.length > 0 && moves.length > 0)
     await insertWithExtras(
       work,
       numbered(work, (csv) => writeNumberedFinals(csv, compaction, moves, work.target.columns)),

@@ -1,6 +1,7 @@
 import type { Slice } from '../../model/batch.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import type { Logger } from '../../sdk/logger.ts'
+import { tablesOption } from '../../sdk/selection.ts'
 import { compact } from '../../sdk/sql/compact.ts'
 import { applyByImage } from './apply-by-image.ts'
 import { applyByKey } from './apply-by-key.ts'
@@ -97,7 +98,7 @@ export class TableWork {
     const { schema } = this.target
     const what = missing > 0 ? `changes ${missing} rows that are not in the target` : 'changes a row that is in the target more than once'
     return new TailraceError('NOT_ACCOUNTED', `${schema.id}: the change log ${what}`, {
-      hint: `somebody else writes to the target, or the copy was not complete; tailrace resnapshot <pipeline> --tables ${schema.id}`,
+      hint: `somebody else writes to the target, or the copy was not complete; tailrace resnapshot <pipeline> ${tablesOption([schema.id])}`,
       path: schema.id,
     })
   }

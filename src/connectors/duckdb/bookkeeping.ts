@@ -1,14 +1,14 @@
 import type { Position } from '../../model/position.ts'
 import { keyNames, type TableSchema } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
-import type { Checkpoint, SinkTable } from '../../sdk/sink.ts'
+import type { Checkpoint, SinkTable, Writer } from '../../sdk/sink.ts'
 import { quoteIdentifier, quoteLiteral } from '../../sdk/sql/identifiers.ts'
 import type { Connection } from './connection.ts'
 import { CATALOG } from './database.ts'
 import { placeOf, type Place } from './target-table.ts'
 
 /**
- * What commits with the rows: epoch and position per pipeline (Invariant 8), and the shape in which each target table was
+ * What commits with the rows: epoch and position per pipeline (Invariant 8), which pipelines write which table, and the shape in which each target table was
  * left, so that a schema change that is repeated finds itself done. Here the key of each table is kept, too, which has no
  * index in the table (APPLY B); null as long as nobody has seen that it is unique.
  */
@@ -17,12 +17,14 @@ export class Bookkeeping {
   readonly #pipeline: string
   readonly #checkpoints: string
   readonly #tables: string
+  readonly #writers: string
 
   constructor(schema: string, pipeline: string) {
     this.schema = schema
     this.#pipeline = pipeline
     this.#checkpoints = `${CATALOG}.${quoteIdentifier(schema)}.checkpoints`
     this.#tables = `${CATALOG}.${quoteIdentifier(schema)}.tables`
+    this.#writers = `${CATALOG}.${quoteIdentifier(schema)}.writers`
   }
 
   /** What tells the pipelines of one file apart. */
@@ -43,6 +45,7 @@ export class Bookkeeping {
     await connection.run(
       `CREATE TABLE IF NOT EXISTS ${this.#tables} (pipeline VARCHAR, source VARCHAR, target_schema VARCHAR, target_table VARCHAR, key VARCHAR[], shape VARCHAR)`,
     )
+    await connection.run(`CREATE TABLE IF NOT EXISTS ${this.#writers} (target_schema VARCHAR, target_table VARCHAR, pipeline VARCHAR)`)
     const found = await this.look(connection)
     const epoch = (found?.epoch ?? 0) + 1
     if (found === null)
@@ -72,6 +75,31 @@ export class Bookkeeping {
       `UPDATE ${this.#checkpoints} SET position = ${text}, updated_at = now() ${this.#where} AND epoch = ${epoch}`,
     )
     if (moved !== 1) throw this.fenced(epoch, null)
+  }
+
+  /** The pipelines of which the table is. */
+  async writers(connection: Connection, place: Place): Promise<readonly Writer[]> {
+    if (!(await this.#exists(connection, 'writers'))) return []
+    const rows = await connection.rows(
+      `SELECT w.pipeline, (c.position IS NOT NULL)::VARCHAR FROM ${this.#writers} w LEFT JOIN ${this.#checkpoints} c USING (pipeline) WHERE ${samePlace(place)} ORDER BY 1`,
+    )
+    return rows.map(([pipeline, follows]) => ({ pipeline: pipeline ?? '', follows: follows === 'true' }))
+  }
+
+  /** `alone`: it is nobody else's any more. */
+  async noteWriter(connection: Connection, place: Place, alone: boolean): Promise<void> {
+    const writers = (await this.writers(connection, place)).map(({ pipeline }) => pipeline)
+    const others = writers.some((pipeline) => pipeline !== this.#pipeline)
+    if (alone && others)
+      await connection.run(`DELETE FROM ${this.#writers} WHERE ${samePlace(place)} AND pipeline <> ${quoteLiteral(this.#pipeline)}`)
+    if (writers.includes(this.#pipeline)) return
+    await connection.run(
+      `INSERT INTO ${this.#writers} VALUES (${[place.namespace, place.name, this.#pipeline].map(quoteLiteral).join(', ')})`,
+    )
+  }
+
+  async forgetWriter(connection: Connection, place: Place): Promise<void> {
+    await connection.run(`DELETE FROM ${this.#writers} ${this.#where} AND ${samePlace(place)}`)
   }
 
   /** The shape that the target table was left in; null when nobody noted it. */
@@ -107,12 +135,15 @@ export class Bookkeeping {
   async remove(connection: Connection): Promise<readonly string[]> {
     if (!(await this.#exists(connection, 'checkpoints'))) return []
     await connection.run(`DELETE FROM ${this.#tables} ${this.#where}`)
+    const hasWriters = await this.#exists(connection, 'writers')
+    if (hasWriters) await connection.run(`DELETE FROM ${this.#writers} ${this.#where}`)
     const removed = await connection.run(`DELETE FROM ${this.#checkpoints} ${this.#where}`)
     const [left] = await connection.rows(`SELECT count(*)::VARCHAR FROM ${this.#checkpoints}`)
     if (left?.[0] !== '0') return removed === 0 ? [] : [`row of ${this.#pipeline} in ${this.schema}.checkpoints`]
     await connection.run(`DROP TABLE ${this.#checkpoints}`)
     await connection.run(`DROP TABLE ${this.#tables}`)
-    const tables = [`table ${this.schema}.checkpoints`, `table ${this.schema}.tables`]
+    if (hasWriters) await connection.run(`DROP TABLE ${this.#writers}`)
+    const tables = ['checkpoints', 'tables', ...(hasWriters ? ['writers'] : [])].map((name) => `table ${this.schema}.${name}`)
     const [others] = await connection.rows(
       `SELECT count(*)::VARCHAR FROM duckdb_tables() WHERE database_name = '${CATALOG}' AND schema_name = ${quoteLiteral(this.schema)}`,
     )

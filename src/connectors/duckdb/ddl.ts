@@ -2,6 +2,7 @@ import type { SchemaChangeDetail } from '../../model/batch.ts'
 import { formatType } from '../../model/logical-type.ts'
 import type { TableSchema } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
+import { tablesOption } from '../../sdk/selection.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import type { Misfit, SinkTable } from '../../sdk/sink.ts'
 import { evolutionSteps } from '../../sdk/sql/evolve.ts'
@@ -90,7 +91,7 @@ async function requireExisting(connection: Connection, table: SinkTable): Promis
   if (existing?.kind === 'table') return existing
   const what = existing === null ? 'is gone' : 'is a view'
   throw new TailraceError('SCHEMA_CHANGED', `the target table ${placeLabel(place)} ${what}`, {
-    hint: `tailrace resnapshot <pipeline> --tables ${table.id}, or --if-exists replace`,
+    hint: `tailrace resnapshot <pipeline> ${tablesOption([table.id])}, or --if-exists replace`,
     path: table.id,
   })
 }
@@ -135,7 +136,7 @@ export async function evolveTable(connection: Connection, evolution: Evolution):
   } catch (error) {
     if (kindOf(error) !== 'value') throw error
     throw new TailraceError('SCHEMA_CHANGED', `the rows of ${evolution.table.id} do not fit its new type`, {
-      hint: `tailrace resnapshot <pipeline> --tables ${evolution.table.id}`,
+      hint: `tailrace resnapshot <pipeline> ${tablesOption([evolution.table.id])}`,
       path: evolution.table.id,
     })
   }

@@ -1,4 +1,6 @@
+import type { TableId } from '../../model/schema.ts'
 import { asTailraceError, TailraceError, type ErrorCode, type ErrorDetails } from '../../sdk/errors.ts'
+import { tablesOption } from '../../sdk/selection.ts'
 
 /**
  * DuckDB's error classes, the words before the first colon of its messages: `Conversion Error: Could not convert …`.
@@ -103,7 +105,7 @@ export function translate(error: unknown, doing: string, path?: string): Tailrac
       return make('ENVIRONMENT', `DuckDB could not write: ${firstLine(error)}`, { hint: 'free disk space, or move the file' })
     case 'shape':
       return make('SCHEMA_CHANGED', `the target is not as it was left: ${firstLine(error)}`, {
-        hint: `tailrace resnapshot <pipeline> --tables ${path ?? '<table>'} reads the table again`,
+        hint: `tailrace resnapshot <pipeline> ${path === undefined ? '--tables <table>' : tablesOption([path as TableId])} reads the table again`,
       })
     case 'interrupted':
       return make('ABORTED', 'given up on request')

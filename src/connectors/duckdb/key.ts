@@ -1,5 +1,6 @@
 import { keyNames } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
+import { tablesOption } from '../../sdk/selection.ts'
 import type { Connection } from './connection.ts'
 import type { TargetTable } from './target-table.ts'
 
@@ -21,7 +22,7 @@ export async function requireUnique(connection: Connection, target: TargetTable)
     const twice = await connection.rows(`SELECT 'x' FROM ${sql} ${part} GROUP BY ${columns} HAVING count(*) > 1 LIMIT 1`)
     if (twice.length > 0)
       throw new TailraceError('NOT_ACCOUNTED', `the rows of ${schema.id} are not unique by ${keyNames(schema).join(', ')}`, {
-        hint: `name a unique key with --key, or leave it out; when the rows are mended: tailrace resnapshot <pipeline> --tables ${schema.id}`,
+        hint: `name a unique key with --key, or leave it out; when the rows are mended: tailrace resnapshot <pipeline> ${tablesOption([schema.id])}`,
         path: schema.id,
       })
   }

@@ -5,7 +5,7 @@ import type { Position } from '../../model/position.ts'
 import { isKeptUnique, keyNames, type TableId, type TableSchema } from '../../model/schema.ts'
 import type { ConnectorContext } from '../../sdk/connector.ts'
 import { asTailraceError, TailraceError, type Problem } from '../../sdk/errors.ts'
-import type { Checkpoint, Loader, LoadRequest, Misfit, Sink, SinkCheckpoints, SinkTable } from '../../sdk/sink.ts'
+import type { ApplyOptions, Checkpoint, Loader, LoadRequest, Misfit, Sink, SinkCheckpoints, SinkTable, Writer } from '../../sdk/sink.ts'
 import { applySlice } from './apply.ts'
 import { Bookkeeping } from './bookkeeping.ts'
 import { readExisting } from './catalog.ts'
@@ -73,7 +73,14 @@ export class DuckDbSink implements Sink {
       logger: context.logger,
       idleMillis: config.releaseIdle * 1000,
     })
-    this.checkpoints = { claim: () => this.#claim(), recover: () => this.#recover(), store: (position) => this.#store(position) }
+    this.checkpoints = {
+      look: () => this.#look(),
+      writers: (table) => this.#writers(table),
+      letGo: (tables) => this.#letGo(tables),
+      claim: () => this.#claim(),
+      recover: () => this.#recover(),
+      store: (position) => this.#store(position),
+    }
   }
 
   async check(tables: readonly SinkTable[]): Promise<readonly Problem[]> {
@@ -123,13 +130,14 @@ export class DuckDbSink implements Sink {
     table: SinkTable,
     previous: SinkTable | null,
     _signal: AbortSignal,
-    options?: { readonly replace?: boolean },
+    { replace = false, takeOver = false }: ApplyOptions = {},
   ): Promise<void> {
     await this.#file.use(async ({ database, control }) => {
       const target = await inTransaction(control, `making the target of ${table.id}`, async () => {
         await this.#prove(control)
-        if (options?.replace === true) await dropWhatStands(control, table)
+        if (replace) await dropWhatStands(control, table)
         await this.#makeOrEvolve(control, table, previous)
+        await this.#bookkeeping.noteWriter(control, placeOf(table), takeOver)
         return describeTarget(control, table, this.#shape)
       })
       this.#tables.set(table.id, table)
@@ -224,6 +232,23 @@ export class DuckDbSink implements Sink {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file.close()
+  }
+
+  async #look(): Promise<Checkpoint | null> {
+    return existsSync(this.#path) ? this.#file.use(({ control }) => this.#bookkeeping.look(control)) : null
+  }
+
+  async #writers(table: SinkTable): Promise<readonly Writer[]> {
+    return existsSync(this.#path) ? this.#file.use(({ control }) => this.#bookkeeping.writers(control, placeOf(table))) : []
+  }
+
+  async #letGo(tables: readonly SinkTable[]): Promise<void> {
+    await this.#file.use(({ control }) =>
+      inTransaction(control, 'letting tables go', async () => {
+        await this.#prove(control)
+        for (const table of tables) await this.#bookkeeping.forgetWriter(control, placeOf(table))
+      }),
+    )
   }
 
   async #claim(): Promise<Checkpoint> {

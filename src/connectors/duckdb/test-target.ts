@@ -48,9 +48,9 @@ export async function openTestTarget(folder: TempFolder, options: TestTargetOpti
   const path = folder.join('target.duckdb')
   const config = duckdbConfig.parse({ path, ...options.config })
   const sinks: Sink[] = []
-  const open = async (): Promise<Sink> => {
+  const open = async (pipeline = options.pipeline): Promise<Sink> => {
     if (duckdb.sink === undefined) throw new Error('duckdb is no sink')
-    const sink = await duckdb.sink.open(config, testContext(folder, options))
+    const sink = await duckdb.sink.open(config, testContext(folder, { ...options, ...(pipeline === undefined ? {} : { pipeline }) }))
     sinks.push(sink)
     return sink
   }

@@ -111,6 +111,8 @@ export class MemoryDatabase {
   readonly tables = new Map<TableId, MemoryTable>()
   /** Of transactional sinks, by pipeline. */
   readonly checkpoints = new Map<string, Checkpoint>()
+  /** Pipelines by target table. */
+  readonly writers = new Map<TableId, Set<string>>()
   /** What each pipeline has confirmed: the log is kept from the lowest on. */
   readonly slots = new Map<string, number>()
   /** Milliseconds since 1970; a test may set its own. */

@@ -11,7 +11,7 @@ sinkSuite('memory', {
     return {
       sink: new MemorySink(database, testContext(deletes)),
       rows: async (table) => database.rows(targetId(table)),
-      reopen: async () => new MemorySink(database, testContext(deletes)),
+      reopen: async (pipeline) => new MemorySink(database, testContext(deletes, pipeline)),
       close: async () => {},
     }
   },

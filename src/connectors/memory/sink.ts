@@ -4,7 +4,17 @@ import { tableId, type Column, type TableId, type TableSchema } from '../../mode
 import { oldTextAt, textAt } from '../../model/slice-builder.ts'
 import type { ConnectorContext } from '../../sdk/connector.ts'
 import { TailraceError, type Problem } from '../../sdk/errors.ts'
-import type { Checkpoint, Loader, LoadRequest, Sink, SinkCapabilities, SinkCheckpoints, SinkTable } from '../../sdk/sink.ts'
+import type {
+  ApplyOptions,
+  Checkpoint,
+  Loader,
+  LoadRequest,
+  Sink,
+  SinkCapabilities,
+  SinkCheckpoints,
+  SinkTable,
+  Writer,
+} from '../../sdk/sink.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import { Draft, MemoryTable, type Cells, type MemoryDatabase } from './database.ts'
 import { inRange } from './snapshot.ts'
@@ -38,6 +48,9 @@ export class MemorySink implements Sink {
     this.#pipeline = context.pipeline
     this.#soft = context.deletes === 'soft'
     this.checkpoints = {
+      look: async () => this.#database.checkpoints.get(this.#pipeline) ?? null,
+      writers: async (table) => this.#writers(table),
+      letGo: async (tables) => this.#letGo(tables),
       claim: async () => this.#claim(),
       recover: async () => this.#recover(),
       store: async (position) => this.#commit([], position),
@@ -68,17 +81,14 @@ export class MemorySink implements Sink {
     return table.schema.columns.flatMap(({ name }) => (names.has(name) ? [] : [name]))
   }
 
-  async applySchema(
-    table: SinkTable,
-    previous: SinkTable | null,
-    _signal: AbortSignal,
-    options: { readonly replace?: boolean } = {},
-  ): Promise<void> {
+  async applySchema(table: SinkTable, previous: SinkTable | null, _signal: AbortSignal, options: ApplyOptions = {}): Promise<void> {
     this.#tables.set(table.id, table)
     this.#run((draft) => {
       if (options.replace === true) draft.set(targetId(table), new MemoryTable(this.#targetSchema(table)))
       else this.#evolve(draft, table, previous === null ? new Map() : this.#renamesLeft(draft, table, previous))
     })
+    const others = options.takeOver === true ? [] : (this.#database.writers.get(targetId(table)) ?? [])
+    this.#database.writers.set(targetId(table), new Set([...others, this.#pipeline]))
   }
 
   async clear(table: SinkTable, _signal: AbortSignal, { softly = false }: { readonly softly?: boolean } = {}): Promise<void> {
@@ -114,6 +124,7 @@ export class MemorySink implements Sink {
   }
 
   async remove(): Promise<readonly string[]> {
+    for (const writers of this.#database.writers.values()) writers.delete(this.#pipeline)
     return this.#database.checkpoints.delete(this.#pipeline) ? [`checkpoint of ${this.#pipeline}`] : []
   }
 
@@ -122,6 +133,19 @@ export class MemorySink implements Sink {
   }
 
   // Checkpoints. JavaScript runs each of these in one go: that is the row lock.
+
+  #writers(table: SinkTable): readonly Writer[] {
+    const { checkpoints, writers } = this.#database
+    return [...(writers.get(targetId(table)) ?? [])].map((pipeline) => ({
+      pipeline,
+      follows: (checkpoints.get(pipeline)?.position ?? null) !== null,
+    }))
+  }
+
+  #letGo(tables: readonly SinkTable[]): void {
+    this.#own()
+    for (const table of tables) this.#database.writers.get(targetId(table))?.delete(this.#pipeline)
+  }
 
   #claim(): Checkpoint {
     const found = this.#database.checkpoints.get(this.#pipeline)

@@ -4,6 +4,8 @@ import type { SinkTable } from '../../sdk/sink.ts'
 export const CHECKPOINT_TABLE = 'tailrace_checkpoints'
 /** Columns that the source dropped and the target keeps: a new column of the name must not take over their values. */
 export const DROPPED_TABLE = 'tailrace_dropped_columns'
+/** Which pipelines write which table. */
+export const WRITERS_TABLE = 'tailrace_writers'
 
 /** SQLite compares names without regard to the case of ASCII letters. */
 export function fold(name: string): string {
@@ -21,7 +23,7 @@ export function tableName(target: SinkTable['target']): string {
 
 export function isReservedName(name: string): boolean {
   const folded = fold(name)
-  return folded.startsWith('sqlite_') || folded === CHECKPOINT_TABLE || folded === DROPPED_TABLE
+  return folded.startsWith('sqlite_') || [CHECKPOINT_TABLE, DROPPED_TABLE, WRITERS_TABLE].includes(folded)
 }
 
 /** A name of the rowid that no column of the table hides. */

@@ -2,7 +2,7 @@ import type { Barrier } from '../../model/batch.ts'
 import type { Position } from '../../model/position.ts'
 import type { TableSchema } from '../../model/schema.ts'
 import type { Problem } from '../../sdk/errors.ts'
-import type { Checkpoint, Misfit, SinkTable } from '../../sdk/sink.ts'
+import type { ApplyOptions, Checkpoint, Misfit, SinkTable, Writer } from '../../sdk/sink.ts'
 import type { Chunk } from '../../sdk/source.ts'
 import type { SqliteConfig } from './config.ts'
 import type { PackedSlice } from './pack.ts'
@@ -48,10 +48,13 @@ export interface WorkerCalls {
   misfits(table: SinkTable): readonly Misfit[]
   missingColumns(table: SinkTable): readonly string[] | null
   count(table: SinkTable): bigint
+  look(): Checkpoint | null
+  writers(table: SinkTable): readonly Writer[]
+  letGo(tables: readonly SinkTable[]): void
   claim(): Checkpoint
   recover(): Checkpoint
   store(position: Position | null): void
-  applySchema(table: SinkTable, previous: SinkTable | null, replace: boolean): void
+  applySchema(table: SinkTable, previous: SinkTable | null, options: ApplyOptions): void
   clear(table: SinkTable, softly: boolean): void
   write(batch: PostedBatch): Written
   beginLoad(table: SinkTable, chunk: Chunk, how: { readonly replace: boolean; readonly merge: boolean }): void

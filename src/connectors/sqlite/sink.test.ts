@@ -19,8 +19,8 @@ sinkSuite('sqlite', {
     return {
       sink: sinks[0]!,
       rows: async (table) => readRows(path, table),
-      reopen: async () => {
-        sinks.push(openSink(path, { deletes }))
+      reopen: async (pipeline) => {
+        sinks.push(openSink(path, { deletes, ...(pipeline === undefined ? {} : { pipeline }) }))
         return sinks.at(-1)!
       },
       close: async () => {

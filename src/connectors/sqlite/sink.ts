@@ -3,7 +3,17 @@ import type { Slice, StreamBatch } from '../../model/batch.ts'
 import type { TableId } from '../../model/schema.ts'
 import { TailraceError, type Problem } from '../../sdk/errors.ts'
 import type { ConnectorContext } from '../../sdk/connector.ts'
-import type { Checkpoint, Loader, LoadRequest, Misfit, Sink, SinkCapabilities, SinkCheckpoints, SinkTable } from '../../sdk/sink.ts'
+import type {
+  ApplyOptions,
+  Checkpoint,
+  Loader,
+  LoadRequest,
+  Misfit,
+  Sink,
+  SinkCapabilities,
+  SinkCheckpoints,
+  SinkTable,
+} from '../../sdk/sink.ts'
 import { typeNote, typeNotes } from '../../sdk/sql/type-table.ts'
 import { ChunkLoader } from './chunk-loader.ts'
 import type { SqliteConfig } from './config.ts'
@@ -58,6 +68,9 @@ export class SqliteSink implements Sink {
   }
 
   readonly checkpoints: SinkCheckpoints = {
+    look: (signal) => this.#call('look', [], signal),
+    writers: (table, signal) => this.#call('writers', [table], signal),
+    letGo: (tables, signal) => this.#alone('letGo', [tables], signal),
     claim: (signal) => this.#claim(signal),
     recover: (signal) => this.#recover(signal),
     store: (position, signal) => this.#alone('store', [position], signal),
@@ -91,13 +104,8 @@ export class SqliteSink implements Sink {
     return typeNotes(writableColumns(schema), ({ type }) => typeNote(typeTable(this.#config.decimals), type))
   }
 
-  async applySchema(
-    table: SinkTable,
-    previous: SinkTable | null,
-    signal: AbortSignal,
-    options: { readonly replace?: boolean } = {},
-  ): Promise<void> {
-    await this.#alone('applySchema', [table, previous, options.replace === true], signal)
+  async applySchema(table: SinkTable, previous: SinkTable | null, signal: AbortSignal, options: ApplyOptions = {}): Promise<void> {
+    await this.#alone('applySchema', [table, previous, options], signal)
     this.#tables.set(table.id, table)
   }
 

@@ -2,6 +2,7 @@ import type { SQLInputValue } from 'node:sqlite'
 import { ABSENT_VALUE, NULL_VALUE, OldImage, Op, UNCHANGED_VALUE, type Slice } from '../../model/batch.ts'
 import { isKeptUnique, type TableId } from '../../model/schema.ts'
 import { TailraceError } from '../../sdk/errors.ts'
+import { tablesOption } from '../../sdk/selection.ts'
 import type { CellEncoder } from './encode.ts'
 import { ParkedRows } from './parked-rows.ts'
 import { isKeyViolation, isUniqueViolation, notUnique, translate } from './sqlite-errors.ts'
@@ -316,7 +317,7 @@ function text(bytes: Buffer, starts: Int32Array, lengths: Int32Array, cell: numb
 /** Never made good by an insert: columns that were not sent would become NULL (TRAP 34). */
 function hole(table: TableId): TailraceError {
   return new TailraceError('NOT_ACCOUNTED', 'the row that is changed is not in the target', {
-    hint: `look for another writer in the target; tailrace resnapshot <pipeline> --tables ${table} reads the table again`,
+    hint: `look for another writer in the target; tailrace resnapshot <pipeline> ${tablesOption([table])} reads the table again`,
     path: table,
   })
 }

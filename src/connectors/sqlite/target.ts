@@ -3,12 +3,12 @@ import type { Barrier, Slice } from '../../model/batch.ts'
 import type { Position } from '../../model/position.ts'
 import type { TableId, TableSchema } from '../../model/schema.ts'
 import { TailraceError, type Problem } from '../../sdk/errors.ts'
-import type { Checkpoint, Misfit, SinkTable } from '../../sdk/sink.ts'
+import type { ApplyOptions, Checkpoint, Misfit, SinkTable, Writer } from '../../sdk/sink.ts'
 import type { Chunk } from '../../sdk/source.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import { quoteIdentifier as quote } from '../../sdk/sql/identifiers.ts'
 import { applySlices } from './apply.ts'
-import { forgetDropped, removeBookkeeping, storePosition } from './bookkeeping.ts'
+import { forgetDropped, forgetWriter, noteWriter, readCheckpoint, readWriters, removeBookkeeping, storePosition } from './bookkeeping.ts'
 import { checkTarget, misfits } from './check.ts'
 import { Connection } from './connection.ts'
 import { fileIdentity, openReader, rows, value } from './database.ts'
@@ -85,6 +85,22 @@ export class Target implements WorkerCalls {
     })
   }
 
+  look(): Checkpoint | null {
+    if (fileIdentity(this.#setup.path) === null) return null
+    return this.#read((db) => readCheckpoint(db, this.#setup.pipeline))
+  }
+
+  writers(table: SinkTable): readonly Writer[] {
+    if (fileIdentity(this.#setup.path) === null) return []
+    return this.#read((db) => readWriters(db, tableName(table.target)))
+  }
+
+  letGo(tables: readonly SinkTable[]): void {
+    this.#connection.run('letting tables go', (db) => {
+      for (const { target } of tables) forgetWriter(db, this.#setup.pipeline, tableName(target))
+    })
+  }
+
   claim(): Checkpoint {
     return this.#connection.claim()
   }
@@ -100,7 +116,7 @@ export class Target implements WorkerCalls {
     this.#connection.run('storing the position', (db) => storePosition(db, this.#setup.pipeline, this.#connection.epoch ?? 0, position))
   }
 
-  applySchema(table: SinkTable, previous: SinkTable | null, replace: boolean): void {
+  applySchema(table: SinkTable, previous: SinkTable | null, { replace = false, takeOver = false }: ApplyOptions): void {
     const name = tableName(table.target)
     this.#forget()
     this.#connection.run(`making table ${name}`, (db) => {
@@ -114,6 +130,7 @@ export class Target implements WorkerCalls {
           changes: changesByNumber(previous?.schema ?? null, table.schema),
           shape: this.#shape,
         })
+      noteWriter(db, this.#setup.pipeline, name, takeOver)
     })
     this.#tables.set(table.id, table)
   }

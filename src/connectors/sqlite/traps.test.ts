@@ -390,7 +390,11 @@ describe('SQLite sink against the traps', () => {
       query(bench.path, 'SELECT pipeline FROM tailrace_checkpoints').map((row) => row['pipeline']),
       ['p'],
     )
-    assert.deepEqual(await bench.sink.remove(signal), ['table tailrace_checkpoints', 'table tailrace_dropped_columns'])
+    assert.deepEqual(await bench.sink.remove(signal), [
+      'table tailrace_checkpoints',
+      'table tailrace_dropped_columns',
+      'table tailrace_writers',
+    ])
     assert.deepEqual(bench.rows(people), [['1', 'a', null]])
     rmSync(bench.path)
   })

@@ -1,6 +1,7 @@
 import { ABSENT_VALUE, NULL_VALUE, Op, OldImage, UNCHANGED_VALUE, type Slice } from '../../model/batch.ts'
 import { columnAt, isWritable } from '../../model/schema.ts'
 import { TailraceError } from '../errors.ts'
+import { tablesOption } from '../selection.ts'
 
 /**
  * What the changes of one slice come to, by lineage (TRAPS 34): each row that is alive somewhere in the batch remembers
@@ -297,7 +298,7 @@ class Lineages {
   #hole(what: string): TailraceError {
     return new TailraceError('NOT_ACCOUNTED', `a row of ${this.#slice.schema.id} ${what}`, {
       path: this.#slice.schema.id,
-      hint: `read the table again: tailrace resnapshot <pipeline> --tables ${this.#slice.schema.id}`,
+      hint: `read the table again: tailrace resnapshot <pipeline> ${tablesOption([this.#slice.schema.id])}`,
     })
   }
 

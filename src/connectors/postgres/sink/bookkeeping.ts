@@ -1,11 +1,12 @@
 import type { Position } from '../../../model/position.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
-import type { Checkpoint } from '../../../sdk/sink.ts'
+import type { Checkpoint, Writer } from '../../../sdk/sink.ts'
 import { quoteIdentifier, quoteLiteral } from '../../../sdk/sql/identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError } from '../wire/pg-error.ts'
 import type { Parameter, Prepared } from '../wire/pipeline.ts'
 import { demand } from './statements.ts'
+import type { Place } from './target-table.ts'
 
 /** How long a take-over waits for an earlier runner to end its transaction before it ends the runner's sessions. */
 const PATIENCE_MS = 3000
@@ -32,11 +33,14 @@ export interface Call {
 export class Bookkeeping {
   readonly schema: string
   readonly table: string
+  /** Which pipelines write which table. */
+  readonly #writers: string
   readonly #pipeline: string
 
   constructor(schema: string, pipeline: string) {
     this.schema = quoteIdentifier(schema)
     this.table = `${this.schema}.checkpoints`
+    this.#writers = `${this.schema}.writers`
     this.#pipeline = pipeline
   }
 
@@ -44,26 +48,52 @@ export class Bookkeeping {
     return [
       `CREATE SCHEMA IF NOT EXISTS ${this.schema}`,
       `CREATE TABLE IF NOT EXISTS ${this.table} (pipeline text PRIMARY KEY, epoch bigint NOT NULL, position text, pid integer, backend_start timestamptz, updated_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 20)`,
+      `CREATE TABLE IF NOT EXISTS ${this.#writers} (namespace text, name text, pipeline text, PRIMARY KEY (namespace, name, pipeline))`,
     ]
   }
 
   /** Makes what is missing. Two pipelines may start at once: both run the same DDL, and one of them gets 23505 or 42P07. */
   async ensure(connection: PgConnection): Promise<void> {
-    for (let attempt = 0; !(await this.exists(connection)); attempt++) {
+    for (let attempt = 0; !((await this.exists(connection)) && (await this.#hasWriters(connection))); attempt++) {
       try {
         // Each by itself: CREATE SCHEMA IF NOT EXISTS asks for the right to create even when it exists.
-        const [makeSchema = '', makeTable = ''] = this.ddl()
+        const [makeSchema = '', ...makeTables] = this.ddl()
         if (!(await this.#schemaExists(connection))) await connection.query(makeSchema)
-        await connection.query(makeTable)
+        for (const makeTable of makeTables) await connection.query(makeTable)
       } catch (error) {
         if (!(error instanceof PgError) || !['23505', '42P06', '42P07'].includes(error.code) || attempt > 5) throw error
       }
     }
   }
 
-  async exists(connection: PgConnection): Promise<boolean> {
-    const [row] = await connection.rows(`SELECT to_regclass(${quoteLiteral(this.table)}) IS NOT NULL`)
-    return row?.[0] === 't'
+  exists(connection: PgConnection): Promise<boolean> {
+    return isThere(connection, this.table)
+  }
+
+  #hasWriters(connection: PgConnection): Promise<boolean> {
+    return isThere(connection, this.#writers)
+  }
+
+  /** The pipelines of which the table is. */
+  async writers(connection: PgConnection, place: Place): Promise<readonly Writer[]> {
+    if (!(await this.#hasWriters(connection))) return []
+    const rows = await connection.rows(
+      `SELECT w.pipeline, c.position IS NOT NULL FROM ${this.#writers} w LEFT JOIN ${this.table} c USING (pipeline) WHERE ${samePlace(place)} ORDER BY 1`,
+    )
+    return rows.map(([pipeline, follows]) => ({ pipeline: pipeline ?? '', follows: follows === 't' }))
+  }
+
+  /** Statements that make the table this pipeline's; `alone`: and nobody else's any more. */
+  noteWriter(place: Place, alone: boolean): readonly string[] {
+    const values = [place.namespace, place.name, this.#pipeline].map(quoteLiteral).join(', ')
+    return [
+      ...(alone ? [`DELETE FROM ${this.#writers} WHERE ${samePlace(place)} AND pipeline <> ${quoteLiteral(this.#pipeline)}`] : []),
+      `INSERT INTO ${this.#writers} (namespace, name, pipeline) VALUES (${values}) ON CONFLICT DO NOTHING`,
+    ]
+  }
+
+  forgetWriter(place: Place): string {
+    return `DELETE FROM ${this.#writers} WHERE ${samePlace(place)} AND pipeline = ${quoteLiteral(this.#pipeline)}`
   }
 
   /** Epoch + 1 under the row lock. FOR UPDATE, because snapshot workers hold FOR KEY SHARE, which a plain UPDATE would not wait for. */
@@ -112,8 +142,9 @@ export class Bookkeeping {
     )
   }
 
-  /** What is stored now; null when the row is gone. */
+  /** What is stored now; null when the row, or the table, is gone. */
   async look(connection: PgConnection): Promise<Checkpoint | null> {
+    if (!(await this.exists(connection))) return null
     const [row] = await connection.rows(`SELECT epoch, position FROM ${this.table} WHERE pipeline = ${quoteLiteral(this.#pipeline)}`)
     return row === undefined ? null : { epoch: Number(row[0]), position: (row[1] ?? null) as Position | null }
   }
@@ -142,12 +173,18 @@ export class Bookkeeping {
   async remove(connection: PgConnection): Promise<string[]> {
     if (!(await this.exists(connection))) return []
     const removed: string[] = []
+    const hasWriters = await this.#hasWriters(connection)
+    if (hasWriters) await connection.query(`DELETE FROM ${this.#writers} WHERE pipeline = ${quoteLiteral(this.#pipeline)}`)
     const [deleted] = await connection.query(`DELETE FROM ${this.table} WHERE pipeline = ${quoteLiteral(this.#pipeline)}`)
     if (deleted?.tag === 'DELETE 1') removed.push(`row of ${this.#pipeline} in ${this.table}`)
     const [left] = await connection.rows(`SELECT EXISTS (SELECT FROM ${this.table})`)
     if (left?.[0] === 't') return removed
     await connection.query(`DROP TABLE ${this.table}`)
     removed.push(`table ${this.table}`)
+    if (hasWriters) {
+      await connection.query(`DROP TABLE ${this.#writers}`)
+      removed.push(`table ${this.#writers}`)
+    }
     const [used] = await connection.rows(
       `SELECT EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = ${quoteLiteral(this.schema)}::regnamespace)`,
     )
@@ -160,6 +197,15 @@ export class Bookkeeping {
     const [row] = await connection.rows(`SELECT to_regnamespace(${quoteLiteral(this.schema)}) IS NOT NULL`)
     return row?.[0] === 't'
   }
+}
+
+function samePlace({ namespace, name }: Place): string {
+  return `namespace = ${quoteLiteral(namespace)} AND name = ${quoteLiteral(name)}`
+}
+
+async function isThere(connection: PgConnection, table: string): Promise<boolean> {
+  const [row] = await connection.rows(`SELECT to_regclass(${quoteLiteral(table)}) IS NOT NULL`)
+  return row?.[0] === 't'
 }
 
 /**

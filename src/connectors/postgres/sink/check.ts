@@ -110,9 +110,9 @@ async function checkBookkeeping(session: SinkSession, config: PostgresConfig): P
   const [row = []] = await session.connection.rows(
     `SELECT to_regnamespace(${schema}) IS NOT NULL, has_database_privilege(current_database(), 'CREATE'), quote_ident(current_database()), quote_ident(current_user),
             has_schema_privilege(to_regnamespace(${schema})::oid, 'CREATE') AND has_schema_privilege(to_regnamespace(${schema})::oid, 'USAGE'),
-            to_regclass(${quoteLiteral(`${quoteIdentifier(config.schema)}.checkpoints`)}) IS NOT NULL`,
+            to_regclass(${quoteLiteral(`${quoteIdentifier(config.schema)}.checkpoints`)}) IS NOT NULL AND to_regclass(${quoteLiteral(`${quoteIdentifier(config.schema)}.writers`)}) IS NOT NULL`,
   )
-  const [exists, mayCreate, database, role, mayUse, hasTable] = row
+  const [exists, mayCreate, database, role, mayUse, hasTables] = row
   if (exists !== 't' && mayCreate !== 't') {
     return [
       {
@@ -123,7 +123,7 @@ async function checkBookkeeping(session: SinkSession, config: PostgresConfig): P
       },
     ]
   }
-  if (exists === 't' && hasTable !== 't' && mayUse !== 't') {
+  if (exists === 't' && hasTables !== 't' && mayUse !== 't') {
     return [
       {
         severity: 'error',

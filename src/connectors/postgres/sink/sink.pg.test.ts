@@ -14,6 +14,11 @@ sinkSuite(`PostgreSQL ${server.major}`, {
   exact: LOGICAL_KINDS.filter((kind) => kind !== 'json' && kind !== 'document' && kind !== 'float64'),
   open: async ({ deletes }) => {
     const target = await server.target({ deletes })
-    return { sink: await target.sink(), rows: (table) => target.rows(table), reopen: () => target.sink(), close: () => target.close() }
+    return {
+      sink: await target.sink(),
+      rows: (table) => target.rows(table),
+      reopen: (pipeline) => target.sink(pipeline === undefined ? {} : { pipeline }),
+      close: () => target.close(),
+    }
   },
 })

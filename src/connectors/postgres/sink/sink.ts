@@ -3,7 +3,7 @@ import type { Position } from '../../../model/position.ts'
 import type { TableId } from '../../../model/schema.ts'
 import type { ConnectorContext } from '../../../sdk/connector.ts'
 import { TailraceError, type Problem } from '../../../sdk/errors.ts'
-import type { Checkpoint, Loader, LoadRequest, Misfit, Sink, SinkCheckpoints, SinkTable } from '../../../sdk/sink.ts'
+import type { ApplyOptions, Checkpoint, Loader, LoadRequest, Misfit, Sink, SinkCheckpoints, SinkTable, Writer } from '../../../sdk/sink.ts'
 import { DELETED_COLUMN } from '../../../sdk/soft-delete.ts'
 import { quoteIdentifier } from '../../../sdk/sql/identifiers.ts'
 import type { PostgresConfig } from '../config.ts'
@@ -22,7 +22,7 @@ import { ddlContext, makeEnums, makeTable, plannedContext, plannedTypes } from '
 import { Sealer } from './seal.ts'
 import { abortable, type SinkSession } from './session.ts'
 import { Sessions } from './sessions.ts'
-import { readTarget, requireTarget, targetSql, type TargetTable } from './target-table.ts'
+import { placeOf, readTarget, requireTarget, targetSql, type TargetTable } from './target-table.ts'
 
 /** A connected sink. One session was opened, so that a wrong password is said now. */
 export async function openPostgresSink(config: PostgresConfig, context: ConnectorContext): Promise<PostgresSink> {
@@ -60,6 +60,9 @@ export class PostgresSink implements Sink {
     this.#bookkeeping = new Bookkeeping(config.schema, context.pipeline)
     this.#fence = new Fence(this.#bookkeeping, () => this.#epoch)
     this.checkpoints = {
+      look: (signal) => this.#look(signal),
+      writers: (table, signal) => this.#writers(table, signal),
+      letGo: (tables, signal) => this.#letGo(tables, signal),
       claim: (signal) => this.#claim(signal),
       recover: (signal) => this.#recover(signal),
       store: (position, signal) => this.#store(position, signal),
@@ -111,12 +114,14 @@ export class PostgresSink implements Sink {
     table: SinkTable,
     previous: SinkTable | null,
     signal: AbortSignal,
-    options: { readonly replace?: boolean } = {},
+    { replace = false, takeOver = false }: ApplyOptions = {},
   ): Promise<void> {
     requireNames(table)
     await this.#admin(`making the table ${targetSql(table)}`, signal, async ({ connection }) => {
-      if (options.replace === true)
-        await this.#fence.run(connection, [`DROP TABLE IF EXISTS ${targetSql(table)}`], `replacing ${targetSql(table)}`)
+      // Before the table is made: unlike the other way round, a crash in between leaves no table that seems to be nobody's.
+      if (this.#epoch !== null)
+        await this.#fence.run(connection, this.#bookkeeping.noteWriter(placeOf(table), takeOver), `taking ${targetSql(table)}`)
+      if (replace) await this.#fence.run(connection, [`DROP TABLE IF EXISTS ${targetSql(table)}`], `replacing ${targetSql(table)}`)
       const exists =
         (await readTarget(connection, table)) !== null || (previous !== null && (await readTarget(connection, previous)) !== null)
       if (previous !== null && exists && previous.schema !== table.schema) await this.#evolve(connection, previous, table)
@@ -195,6 +200,19 @@ export class PostgresSink implements Sink {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#closeWriter()
     await this.#sessions[Symbol.asyncDispose]()
+  }
+
+  #look(signal: AbortSignal): Promise<Checkpoint | null> {
+    return this.#admin('looking at the bookkeeping', signal, ({ connection }) => this.#bookkeeping.look(connection))
+  }
+
+  #writers(table: SinkTable, signal: AbortSignal): Promise<readonly Writer[]> {
+    return this.#admin('looking at the bookkeeping', signal, ({ connection }) => this.#bookkeeping.writers(connection, placeOf(table)))
+  }
+
+  async #letGo(tables: readonly SinkTable[], signal: AbortSignal): Promise<void> {
+    const statements = tables.map((table) => this.#bookkeeping.forgetWriter(placeOf(table)))
+    await this.#admin('letting tables go', signal, ({ connection }) => this.#fence.run(connection, statements, 'letting tables go'))
   }
 
   async #claim(signal: AbortSignal): Promise<Checkpoint> {

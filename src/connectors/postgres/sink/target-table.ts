@@ -57,8 +57,13 @@ export interface TargetTable {
   readonly triggers: readonly TargetTrigger[]
 }
 
+export interface Place {
+  readonly namespace: string
+  readonly name: string
+}
+
 /** Where the rows go: `target`, with `public` for what comes from a system without namespaces. */
-export function placeOf(table: SinkTable): { readonly namespace: string; readonly name: string } {
+export function placeOf(table: SinkTable): Place {
   return { namespace: table.target.namespace ?? 'public', name: table.target.name }
 }
 
