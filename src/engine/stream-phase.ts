@@ -62,7 +62,11 @@ async function follow(run: Run, until: Until, signal: AbortSignal, onProgress: (
   const stop = new AbortController()
   const drain = (): void => stop.abort()
   run.environment.drain.addEventListener('abort', drain, { once: true })
-  const watch = setInterval(() => void observe(run, until, signal).then((reached) => (reached ? stop.abort() : undefined)), LAG_MILLIS)
+  const glance = async (): Promise<void> => {
+    // A quiet source gives a batch now and then only: what is asked is not to wait for it.
+    if ((await observe(run, until, signal)) || (!run.midTransaction && (await lookForControl(run).catch(() => null)) !== null)) stop.abort()
+  }
+  const watch = setInterval(() => void glance(), LAG_MILLIS)
   try {
     run.doing = null
     if (run.environment.drain.aborted) return { kind: 'drained' }
@@ -82,6 +86,8 @@ async function follow(run: Run, until: Until, signal: AbortSignal, onProgress: (
     if (signal.aborted) throw new TailraceError('ABORTED', 'the run was given up')
     if (run.environment.drain.aborted) return { kind: 'drained' }
     if (until.isReached) return { kind: 'done' }
+    const interruption = await lookForControl(run, true)
+    if (interruption !== null) return interruption
     throw new TailraceError('SOURCE_FAILED', 'the change stream ended without a reason')
   } finally {
     clearInterval(watch)

@@ -7,6 +7,7 @@ import {
   type Sequence,
   type TableSchema,
 } from '../../../model/schema.ts'
+import { qualifiedName } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { TypeCatalog } from './type-catalog.ts'
 
@@ -42,6 +43,15 @@ export async function readStorage(connection: PgConnection, oids: readonly numbe
   if (oids.length === 0) return new Map()
   const rows = await connection.rows(`SELECT c.oid, ${STORAGE} FROM pg_class c WHERE c.oid IN (${oids.join(',')})`)
   return new Map(rows.map(([oid, mark]) => [Number(oid), mark ?? '']))
+}
+
+/** The names that tables go by now, by oid, quoted; without those that are gone. */
+export async function readNames(connection: PgConnection, oids: readonly number[]): Promise<Map<number, string>> {
+  if (oids.length === 0) return new Map()
+  const rows = await connection.rows(
+    `SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN (${oids.join(',')})`,
+  )
+  return new Map(rows.map(([oid, namespace, name]) => [Number(oid), qualifiedName({ namespace: namespace ?? '', name: name ?? '' })]))
 }
 
 const VISIBLE = `n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`

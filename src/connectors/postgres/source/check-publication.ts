@@ -1,6 +1,7 @@
 import { problem } from '../../../sdk/config/problems.ts'
 import type { Problem } from '../../../sdk/errors.ts'
 import { excludeOption } from '../../../sdk/selection.ts'
+import { quoteForShell } from '../../../sdk/shell.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
 import type { PostgresConfig } from '../config.ts'
 import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
@@ -136,7 +137,7 @@ function checkCondition(publication: string, table: SourceTable, conditions: rea
   if (condition === undefined || (others.length === 0 && table.where !== null && unwrapped(table.where) === unwrapped(condition))) return []
   const sends = `the publication ${publication} sends only the rows of ${table.id} with ${conditions.join(' or ')}`
   const message = table.where === null ? sends : `${sends}, and --where says ${table.where}`
-  const same = others.length > 0 ? '' : `; or give its condition: --where ${quoteText(`${table.id}=${condition}`).trim()}`
+  const same = others.length > 0 ? '' : `; or give its condition: --where ${quoteForShell(`${table.id}=${condition}`)}`
   return [problem('CONFIG', message, `${mend}${same}`, table.id)]
 }
 

@@ -5,9 +5,10 @@ import { tablesOption } from '../../../sdk/selection.ts'
 import type { SourceTable } from '../../../sdk/source.ts'
 import { quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
+import { oldestRunning } from './running.ts'
 
 /** Key in the connector's memory: memberships by the table's oid. */
-export const PUBLISHED = 'postgres.published'
+export const PUBLISHED = 'postgres.memberships'
 
 const KINDS = ['insert', 'update', 'delete', 'truncate'] as const
 
@@ -20,20 +21,29 @@ interface Terms {
   readonly mark: string
   readonly kinds: readonly string[]
   readonly viaRoot: boolean
+  /** FOR ALL TABLES. */
+  readonly all: boolean
   readonly schemas: string
 }
 
-/** What it says of one relation that the publication names. */
+/** What it says of one relation of a table: itself, or a partition. */
 interface Listing {
-  readonly mark: string
+  /** xmin of the entry that names the relation; null: none does. */
+  readonly mark: string | null
   readonly condition: string | null
   readonly columns: string | null
+  /** The catalog rows by which rows are sent that no entry names, new ones after DETACH and ATTACH, and SET SCHEMA. */
+  readonly way: string
+  /** Its file, where nothing keeps it from being UNLOGGED for a while: PostgreSQL refuses that to what an entry names. */
+  readonly file: string | null
 }
 
-/** How a table is published. Its relations: itself, and its partitions; null: not named by the publication. */
+/** How a table is published, by the oids of its relations. */
 export interface Membership {
   readonly terms: Terms
-  readonly relations: Readonly<Record<string, Listing | null>>
+  /** The oldest transaction that ran when this was read. */
+  readonly since: string
+  readonly relations: Readonly<Record<string, Listing>>
 }
 
 /** Memberships by the table's oid. */
@@ -43,22 +53,55 @@ export type Memberships = ReadonlyMap<number, Membership>
 export async function readMemberships(sql: PgConnection, publication: string, tables: readonly SourceTable[]): Promise<Memberships> {
   const terms = await readTerms(sql, publication)
   if (terms === null || tables.length === 0) return new Map()
+  const since = String(await oldestRunning(sql))
   const modern = sql.serverVersion >= 150_000
   const rows = await sql.rows(
-    `SELECT t.oid, x.relation::oid, r.xmin, ${modern ? 'pg_get_expr(r.prqual, r.prrelid)' : 'NULL'},
-            ${modern ? `(SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))` : 'NULL'}
+    `SELECT t.oid, c.oid, r.xmin, ${modern ? 'pg_get_expr(r.prqual, r.prrelid)' : 'NULL'},
+            ${modern ? `(SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))` : 'NULL'},
+            c.relkind, c.relfilenode || ':' || c.reltoastrelid, i.inhparent, i.xmin,
+            ${modern ? `CASE WHEN EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.pubid AND s.pnnspid = c.relnamespace) THEN d.xmin END` : 'NULL'}
        FROM unnest(ARRAY[${tables.map((table) => table.schema.relation).join(', ')}]::oid[]) t(oid)
        CROSS JOIN LATERAL (SELECT t.oid::regclass UNION SELECT p.relid FROM pg_partition_tree(t.oid) p WHERE p.relid IS NOT NULL) x(relation)
-       LEFT JOIN pg_publication_rel r ON r.prrelid = x.relation AND r.prpubid = (SELECT oid FROM pg_publication WHERE pubname = ${quoteText(publication)})`,
+       JOIN pg_class c ON c.oid = x.relation
+       LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND c.oid <> t.oid
+       LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.refclassid = 'pg_namespace'::regclass
+       CROSS JOIN (SELECT oid FROM pg_publication WHERE pubname = ${quoteText(publication)}) p(pubid)
+       LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = p.pubid`,
   )
-  const found = new Map<number, { terms: Terms; relations: Record<string, Listing | null> }>()
-  for (const [table, relation, mark, condition, columns] of rows) {
-    const membership = found.get(Number(table)) ?? { terms, relations: {} }
+  const places = new Map(rows.map((row) => [row[1] ?? '', placeOf(row)]))
+  const found = new Map<number, { terms: Terms; since: string; relations: Record<string, Listing> }>()
+  for (const [table, relation, mark = null, condition = null, columns = null, kind, file = null] of rows) {
+    const membership = found.get(Number(table)) ?? { terms, since, relations: {} }
     found.set(Number(table), membership)
-    const listing = mark === null || mark === undefined ? null : { mark, condition: condition ?? null, columns: columns ?? null }
-    membership.relations[relation ?? ''] = listing
+    const unnamed = kind === 'r' && mark === null
+    const way = unnamed && !terms.all ? wayOf(relation ?? '', places) : ''
+    membership.relations[relation ?? ''] = { mark, condition, columns, way, file: unnamed ? file : null }
   }
   return found
+}
+
+/** Where a relation stands: what it is a partition of, and what sends its rows. */
+interface Place {
+  readonly named: boolean
+  readonly parent: string | null
+  /** xmin of the catalog row that makes it a partition. */
+  readonly edge: string | null
+  /** xmin of the catalog row that puts it into its schema, which is published; null: the schema is not. */
+  readonly inSchema: string | null
+}
+
+function placeOf(row: readonly (string | null)[]): Place {
+  return { named: row[2] !== null, parent: row[7] ?? null, edge: row[8] ?? null, inSchema: row[9] ?? null }
+}
+
+/** Up the partition tree to what is published. */
+function wayOf(relation: string, places: ReadonlyMap<string, Place>): string {
+  const way: string[] = []
+  for (let place = places.get(relation); place !== undefined && !place.named; place = places.get(place.parent ?? '')) {
+    if (place.inSchema !== null) return [...way, `in ${place.inSchema}`].join()
+    way.push(place.edge ?? '')
+  }
+  return way.join()
 }
 
 /** Relations that the publication sends, by oid. */
@@ -77,12 +120,13 @@ export function isPublished(published: ReadonlySet<number>, relation: number, le
 async function readTerms(sql: PgConnection, publication: string): Promise<Terms | null> {
   const schemas = `(SELECT string_agg(s.pnnspid || ':' || s.xmin, ',' ORDER BY s.pnnspid) FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)`
   const [row] = await sql.rows(
-    `SELECT p.xmin, p.pubviaroot, ${sql.serverVersion >= 150_000 ? schemas : 'NULL'}, ${KINDS.map((kind) => `p.pub${kind}`).join(', ')}
+    `SELECT p.xmin, p.pubviaroot, p.puballtables, ${sql.serverVersion >= 150_000 ? schemas : 'NULL'}, ${KINDS.map((kind) => `p.pub${kind}`).join(', ')}
        FROM pg_publication p WHERE p.pubname = ${quoteText(publication)}`,
   )
   if (row === undefined) return null
-  const [mark, viaRoot, listed, ...sent] = row
-  return { mark: mark ?? '', viaRoot: viaRoot === 't', schemas: listed ?? '', kinds: KINDS.filter((_, index) => sent[index] === 't') }
+  const [mark, viaRoot, all, listed, ...sent] = row
+  const kinds = KINDS.filter((_, index) => sent[index] === 't')
+  return { mark: mark ?? '', viaRoot: viaRoot === 't', all: all === 't', schemas: listed ?? '', kinds }
 }
 
 /** The terms on which our publication sends all that the stream needs, where somebody has given it others; null: they stand. */
@@ -151,10 +195,52 @@ export class PublicationMemory {
     const known = (await this.#known()).get(table.schema.relation)
     const membership = now.get(table.schema.relation)
     if (known === undefined || membership === undefined) return
-    const joined = partitions.map((oid) => [String(oid), membership.relations[oid] ?? null])
+    const joined = Object.entries(membership.relations).filter(([oid]) => partitions.includes(Number(oid)))
     const relations = { ...known.relations, ...Object.fromEntries(joined) }
     await this.remember([table], new Map([[table.schema.relation, { ...known, relations }]]))
   }
+
+  /** Relations that have new files, and since when they may have: by TRUNCATE, VACUUM FULL, or having been UNLOGGED for a while. */
+  async newFiles(tables: readonly SourceTable[], now: Memberships): Promise<NewFile[]> {
+    const known = await this.#known()
+    return tables.flatMap((table) => {
+      const before = known.get(table.schema.relation)
+      const after = Object.entries(now.get(table.schema.relation)?.relations ?? {})
+      return after.flatMap(([relation, { file }]): NewFile[] => {
+        const was = before?.relations[relation]?.file ?? null
+        return before === undefined || was === null || file === null || was === file
+          ? []
+          : [
+              {
+                table,
+                relation: Number(relation),
+                file,
+                since: before.since,
+                sameToast: toastOf(was) !== '0' && toastOf(was) === toastOf(file),
+              },
+            ]
+      })
+    })
+  }
+
+  /** New files that lost nothing. */
+  async acceptFiles(files: readonly NewFile[], now: Memberships): Promise<void> {
+    for (const { table, relation } of files) await this.join(table, [relation], now)
+  }
+}
+
+/** A relation that is not in the file that it was in. */
+export interface NewFile {
+  readonly table: SourceTable
+  readonly relation: number
+  readonly file: string
+  readonly since: string
+  /** Only ALTER TABLE gives another TOAST table: TRUNCATE and VACUUM FULL keep it. */
+  readonly sameToast: boolean
+}
+
+function toastOf(file: string): string {
+  return file.replace(/.*:/, '')
 }
 
 function difference(publication: string, id: TableId, before: Membership | undefined, now: Membership): string | null {
@@ -181,16 +267,16 @@ function changedRelations(publication: string, id: TableId, before: Membership, 
   return null
 }
 
-function narrowed(listing: Listing | null, usual: readonly (Listing | null)[]): string | null {
-  if (listing === null || (listing.condition === null && listing.columns === null)) return null
-  const same = usual.some((other) => other?.condition === listing.condition && other.columns === listing.columns)
+function narrowed(listing: Listing, usual: readonly Listing[]): string | null {
+  if (listing.condition === null && listing.columns === null) return null
+  const same = usual.some((other) => other.condition === listing.condition && other.columns === listing.columns)
   return same ? null : 'has a partition with a condition or column list of its own in'
 }
 
-function changedListing(before: Listing | null, now: Listing | null): string | null {
-  if (before?.mark === now?.mark) return null
-  if (now === null) return 'was taken out of'
-  if (before === null) return 'was put into'
+function changedListing(before: Listing, now: Listing): string | null {
+  if (before.mark === now.mark) return before.way === now.way ? null : 'was, by DETACH PARTITION or SET SCHEMA, for a while not all in'
+  if (now.mark === null) return 'was taken out of'
+  if (before.mark === null) return 'was put into'
   if (before.condition !== now.condition) return now.condition === null ? 'lost its condition in' : `has the condition ${now.condition} in`
   if (before.columns !== now.columns) return now.columns === null ? 'lost its column list in' : `has the column list (${now.columns}) in`
   return 'was taken out of, and put back into,'

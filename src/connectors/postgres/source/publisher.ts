@@ -65,7 +65,9 @@ export class Publisher {
         logger: this.#context.logger,
       })
     }
-    await this.memory.remember(purpose === 'read' ? tables : tables.filter(({ id }) => !changes.has(id)), now)
+    const rewritten = new Set((await this.memory.newFiles(tables, now)).map(({ table }) => table))
+    const settled = purpose === 'read' ? tables : tables.filter((table) => !changes.has(table.id) && !rewritten.has(table))
+    await this.memory.remember(settled, now)
   }
 
   async #ensure(sql: PgConnection, origin: Origin, tables: readonly SourceTable[]): Promise<boolean> {

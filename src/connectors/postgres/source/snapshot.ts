@@ -9,7 +9,7 @@ import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import { openSession } from '../session.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError, translate } from '../wire/pg-error.ts'
-import { catalogOf, type CatalogTable } from './catalog.ts'
+import { catalogOf, readNames, readStorage, type CatalogTable } from './catalog.ts'
 import { copyCommand, planChunks } from './chunks.ts'
 import { copyTextToSlice, stripFrames } from './copy-rows.ts'
 import { insertedEnd, untilFlushed } from './log-end.ts'
@@ -18,6 +18,7 @@ import { viewOfSnapshot } from './view.ts'
 
 const FORMATS = { 'pg-copy-binary': 'binary', csv: 'csv', rows: 'text' } as const
 const LOCKS_PER_STATEMENT = 500
+const LOCK_TRIES = 3
 
 /** Above this many locks in all, workers take theirs when they come to a table: the server's lock table is finite. */
 const MOST_LOCKS = 2000
@@ -26,10 +27,13 @@ const MOST_LOCKS = 2000
 export class SnapshotKeeper implements AsyncDisposable {
   readonly #connection: PgConnection
   readonly #workers: PgConnection[]
+  /** By which the tables were locked, by oid. */
+  readonly #names: ReadonlyMap<number, string>
 
-  private constructor(connection: PgConnection, workers: PgConnection[]) {
+  private constructor(connection: PgConnection, workers: PgConnection[], names: ReadonlyMap<number, string>) {
     this.#connection = connection
     this.#workers = workers
+    this.#names = names
   }
 
   get connection(): PgConnection {
@@ -37,26 +41,56 @@ export class SnapshotKeeper implements AsyncDisposable {
   }
 
   /**
-   * Locks first, snapshot later (TRAPS 7): no DDL can come between. ACCESS SHARE assigns no xid, so a slot that is made
-   * meanwhile does not wait for us. Workers lock all tables here too: later, a waiting TRUNCATE would stand in the queue
-   * between the keeper's lock and theirs, and neither would ever get on.
+   * Locks first, snapshot later (TRAPS 7): no DDL can come between. While they are held nobody else's transaction may be
+   * waited for: it may wait for us, to TRUNCATE what we have locked, and the server would see no deadlock (Invariant 9).
+   * Workers lock all tables here too: later, a waiting TRUNCATE would stand in the queue between the keeper's lock and
+   * theirs, and neither would ever get on. If one comes just now, all locks are let go, and taken after it.
    */
   static async lock(config: PostgresConfig, tables: readonly SourceTable[], workers: number, signal: AbortSignal): Promise<SnapshotKeeper> {
-    const sessions: PgConnection[] = []
-    try {
-      const early = tables.length * (workers + 1) <= MOST_LOCKS ? workers : 0
-      for (let i = 0; i <= early; i++) {
-        const connection = await openSession(config, signal)
-        sessions.push(connection)
-        await lockTables(connection, tables)
+    const early = tables.length * (workers + 1) <= MOST_LOCKS ? workers : 0
+    for (let left = LOCK_TRIES; ; left--) {
+      const sessions: PgConnection[] = []
+      try {
+        const first = await openSession(config, signal)
+        sessions.push(first)
+        const names = await readNames(first, oidsOf(tables))
+        for (let i = 0; i < early; i++) sessions.push(await openSession(config, signal))
+        for (const [i, session] of sessions.entries()) {
+          await lockTables(session, tables, names).catch((error: unknown) => {
+            throw i > 0 && left > 1 && isLockTimeout(error) ? new QueuedBehind() : error
+          })
+        }
+        return new SnapshotKeeper(first, sessions.slice(1), names)
+      } catch (error) {
+        for (const session of sessions) await session.end()
+        if (!(error instanceof QueuedBehind)) throw lockError(error)
       }
-      const [first, ...rest] = sessions
-      if (first === undefined) throw new TailraceError('BUG', 'no session holds the locks of the snapshot')
-      return new SnapshotKeeper(first, rest)
-    } catch (error) {
-      for (const session of sessions) await session.end()
-      throw lockError(error)
     }
+  }
+
+  /**
+   * The tables again, under lock: columns as the snapshot sees them (TRAPS 8). Null: one was renamed before it was locked or, as
+   * `sql` sees it, rewritten after a snapshot that is older than the lock, which shows none of its rows (TRAPS 7).
+   */
+  async retake(
+    ownSchema: string,
+    tables: readonly SourceTable[],
+    sql: PgConnection,
+  ): Promise<{ tables: SourceTable[]; catalog: Map<number, CatalogTable> } | null> {
+    const [names, marks] = [await readNames(sql, oidsOf(tables)), await readStorage(sql, oidsOf(tables))]
+    const catalog = await catalogOf(this.#connection, ownSchema, tables)
+    const fresh: SourceTable[] = []
+    for (const table of tables) {
+      const { relation } = table.schema
+      const now = catalog.get(relation)
+      if (now === undefined || !names.has(relation))
+        throw new TailraceError('SOURCE_FAILED', `table ${table.id} was dropped while the snapshot was prepared`)
+      const locked = this.#names.get(relation)
+      if (locked !== qualifiedName(now.schema) || locked !== names.get(relation) || now.schema.storage !== marks.get(relation)) return null
+      // Columns that came since they were chosen are read, too: of rows that this view shows the stream will tell nothing.
+      fresh.push({ ...table, schema: chosenShape(table, table.schema, now.schema) })
+    }
+    return { tables: fresh, catalog }
   }
 
   /** Worker sessions that hold their locks already, now on the snapshot of that name. */
@@ -96,10 +130,17 @@ export class SnapshotKeeper implements AsyncDisposable {
   }
 }
 
-async function lockTables(connection: PgConnection, tables: readonly SourceTable[]): Promise<void> {
+/** A worker's lock waits for somebody who waits for the keeper's. */
+class QueuedBehind extends Error {}
+
+function oidsOf(tables: readonly SourceTable[]): number[] {
+  return tables.map(({ schema }) => schema.relation)
+}
+
+async function lockTables(connection: PgConnection, tables: readonly SourceTable[], known: ReadonlyMap<number, string>): Promise<void> {
   await connection.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
   for (let i = 0; i < tables.length; i += LOCKS_PER_STATEMENT) {
-    const names = tables.slice(i, i + LOCKS_PER_STATEMENT).map((table) => qualifiedName(table.schema))
+    const names = tables.slice(i, i + LOCKS_PER_STATEMENT).map(({ schema }) => known.get(schema.relation) ?? qualifiedName(schema))
     await connection.query(`LOCK TABLE ${names.join(', ')} IN ACCESS SHARE MODE`)
   }
 }
@@ -125,8 +166,12 @@ async function isAlive(exporter: PgConnection): Promise<boolean> {
 /** CASE 15: the session that exported the snapshot lives, and this one does not find it: it is not on the same server. */
 function elsewhere(error: unknown): TailraceError {
   if (!(error instanceof PgError) || !['22023', '42704'].includes(error.code)) return translate(error, 'joining the snapshot', 'source')
+  return severalServers(error)
+}
+
+export function severalServers(cause?: unknown): TailraceError {
   return new TailraceError('ENVIRONMENT', 'the sessions of one snapshot were not connected to one server', {
-    cause: error,
+    cause,
     hint: 'name the server itself, or its primary, in the URI: a load balancer or a list of hosts may lead to others',
   })
 }
@@ -135,8 +180,12 @@ function gone(error: unknown): TailraceError {
   return new TailraceError('UNREACHABLE', 'the session that held the snapshot was lost', { cause: error })
 }
 
+function isLockTimeout(error: unknown): boolean {
+  return error instanceof PgError && error.code === '55P03'
+}
+
 function lockError(error: unknown): TailraceError {
-  if (error instanceof PgError && error.code === '55P03') {
+  if (isLockTimeout(error)) {
     return new TailraceError('SOURCE_FAILED', 'a table of the source is locked by someone else (lock_timeout)', {
       cause: error,
       hint: 'a long ALTER or VACUUM FULL? See pg_locks; --source.lock-timeout SECONDS waits longer',
@@ -287,20 +336,4 @@ export class PostgresSnapshot implements Snapshot {
       },
     )
   }
-}
-
-/** The tables again, under lock: columns as the snapshot sees them (TRAPS 8). */
-export async function retake(
-  keeper: SnapshotKeeper,
-  ownSchema: string,
-  tables: readonly SourceTable[],
-): Promise<{ tables: SourceTable[]; catalog: Map<number, CatalogTable> }> {
-  const catalog = await catalogOf(keeper.connection, ownSchema, tables)
-  const fresh = tables.map((table) => {
-    const now = catalog.get(table.schema.relation)
-    if (now === undefined) throw new TailraceError('SOURCE_FAILED', `table ${table.id} was dropped while the snapshot was prepared`)
-    // Columns that came since they were chosen are read, too: of rows that this view shows the stream will tell nothing.
-    return { ...table, schema: chosenShape(table, table.schema, now.schema) }
-  })
-  return { tables: fresh, catalog }
 }

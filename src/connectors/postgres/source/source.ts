@@ -20,7 +20,7 @@ import { flushedEnd, insertedEnd, isStandby, nudgeLog, untilFlushed } from './lo
 import { Publisher } from './publisher.ts'
 import { comparePositions, parseLsn, readPosition, writePosition } from './position.ts'
 import type { Relations } from './relations.ts'
-import { PostgresSnapshot, retake, SnapshotKeeper, type SnapshotParts } from './snapshot.ts'
+import { PostgresSnapshot, severalServers, SnapshotKeeper, type SnapshotParts } from './snapshot.ts'
 import { identify, readStream, startStream, validatePosition } from './stream.ts'
 import type { StreamReader } from './stream-reader.ts'
 import { checkStrays } from './strays.ts'
@@ -28,6 +28,7 @@ import { covers } from './view.ts'
 import { Watch, watched } from './watch.ts'
 
 const RETENTION_MILLIS = 5000
+const SNAPSHOT_TRIES = 5
 
 /** Errors of the server as ours, with what was being done: the engine decides by their class. */
 async function said<T>(doing: string, work: () => Promise<T>): Promise<T> {
@@ -105,15 +106,16 @@ export class PostgresSource implements Source {
   }
 
   async openSnapshot(request: SnapshotRequest, signal: AbortSignal): Promise<Snapshot> {
-    const keeper = await SnapshotKeeper.lock(this.#config, request.tables, request.workers, signal)
-    try {
-      return new PostgresSnapshot(
-        request.mode === 'origin' ? await this.#origin(keeper, request, signal) : await this.#freshView(keeper, request, signal),
-      )
-    } catch (error) {
-      await keeper[Symbol.asyncDispose]()
-      throw translate(error, 'taking the snapshot', 'source')
-    }
+    return said('taking the snapshot', async () => {
+      for (let left = SNAPSHOT_TRIES; left > 0; left--) {
+        const parts = await (request.mode === 'origin' ? this.#origin(request, signal) : this.#freshView(request, signal))
+        if (parts !== null) return new PostgresSnapshot(parts)
+        this.#context.logger.info('a table was altered while the snapshot was taken: it is taken again')
+      }
+      throw new TailraceError('SOURCE_FAILED', `tables were altered each of ${SNAPSHOT_TRIES} times that the snapshot was taken`, {
+        hint: 'start again when nobody alters them',
+      })
+    })
   }
 
   async anchor(tables: readonly SourceTable[], signal: AbortSignal): Promise<Position> {
@@ -406,6 +408,8 @@ export class PostgresSource implements Source {
     const walsender = await openSession(this.#config, signal, 'replication')
     try {
       const server = await identify(walsender)
+      // CASE 15: `check` has seen that the control session is not on one.
+      if (await isStandby(walsender)) throw severalServers()
       this.#identity = server
       await this.#keeper.mark('creating')
       const making = createSlot(walsender, origin.slot, this.#config.failover, signal)
@@ -437,34 +441,72 @@ export class PostgresSource implements Source {
     await dropUnreadSlot(sql, origin.slot, signal)
   }
 
-  async #origin(keeper: SnapshotKeeper, request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts> {
+  /**
+   * The slot waits for transactions that may wait for a lock of ours, so the tables are locked after it: what came in between is
+   * looked for. Null: something did.
+   */
+  async #origin(request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts | null> {
     const { position, walsender, snapshot } = await this.#makeOrigin(request.tables, signal)
+    let parts: SnapshotParts | null = null
     try {
       if (snapshot === null) throw new TailraceError('PROTOCOL', 'PostgreSQL made the slot but exported no snapshot')
-      await keeper.adopt(snapshot, walsender)
-      // The slot's snapshot is exactly what lies before its consistent point, so nothing of the stream is covered (TRAPS 15).
-      return { ...(await this.#shared(keeper, request)), position, view: null, viewEnd: null }
+      parts = await this.#locked(request, signal, async (keeper) => {
+        await keeper.adopt(snapshot, walsender)
+        // The slot's snapshot is exactly what lies before its consistent point, so nothing of the stream is covered (TRAPS 15).
+        return { position, view: null, viewEnd: null }
+      })
+      return parts
     } finally {
       await walsender.end()
+      if (parts === null) await this.#unmake(signal)
     }
   }
 
-  async #freshView(keeper: SnapshotKeeper, request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts> {
-    const origin = request.mode === 'again' ? await this.#keeper.known() : null
-    if (origin !== null) await this.#publisher.publishMore(await this.#sql(signal), origin, request.tables, 'read', signal)
-    // A standby shows what is flushed only (TRAPS 17), and a copy that does not follow needs no fence.
-    if (request.mode === 'bounded' && (await isStandby(keeper.connection)))
-      return { ...(await this.#shared(keeper, request)), position: null, view: null, viewEnd: null }
-    const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
-    return { ...(await this.#shared(keeper, request)), position: null, view, viewEnd: await this.#position(insertEnd, signal) }
+  /** A slot that nobody will read holds back the server's log. If it cannot be dropped now, the next start does. */
+  async #unmake(signal: AbortSignal): Promise<void> {
+    const origin = await this.#keeper.known()
+    if (origin === null || signal.aborted) return
+    try {
+      await dropUnreadSlot(await this.#sql(signal), origin.slot, signal)
+      await this.#keeper.mark(null)
+      this.#upstream = await this.#keeper.upstream()
+    } catch (error) {
+      this.#context.logger.debug(`could not drop replication slot ${origin.slot}: ${String(error)}`)
+    }
   }
 
-  async #shared(keeper: SnapshotKeeper, request: SnapshotRequest): Promise<Omit<SnapshotParts, 'position' | 'view' | 'viewEnd'>> {
-    const name = await keeper.export()
-    const workers = await keeper.takeWorkers(name)
-    const { tables, catalog } = await retake(keeper, this.#config.schema, request.tables)
-    // A table that was renamed goes by the name that it was chosen by.
-    const named = tables.map((table) => ({ ...table, schema: { ...table.schema, id: table.id } }))
-    return { config: this.#config, keeper, name, workers, tables: named, catalog, clock: this.#context.clock }
+  async #freshView(request: SnapshotRequest, signal: AbortSignal): Promise<SnapshotParts | null> {
+    const origin = request.mode === 'again' ? await this.#keeper.known() : null
+    // It waits for transactions that run: before anything is locked, as for a slot.
+    if (origin !== null) await this.#publisher.publishMore(await this.#sql(signal), origin, request.tables, 'read', signal)
+    return this.#locked(request, signal, async (keeper) => {
+      // A standby shows what is flushed only (TRAPS 17), and a copy that does not follow needs no fence.
+      if (request.mode === 'bounded' && (await isStandby(keeper.connection))) return { position: null, view: null, viewEnd: null }
+      const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
+      return { position: null, view, viewEnd: await this.#position(insertEnd, signal) }
+    })
+  }
+
+  /** Locks, then what `take` sees, shared by all workers. Null: the tables as seen are not the tables as locked. */
+  async #locked(
+    request: SnapshotRequest,
+    signal: AbortSignal,
+    take: (keeper: SnapshotKeeper) => Promise<Pick<SnapshotParts, 'position' | 'view' | 'viewEnd'>>,
+  ): Promise<SnapshotParts | null> {
+    const keeper = await SnapshotKeeper.lock(this.#config, request.tables, request.workers, signal)
+    let parts: SnapshotParts | null = null
+    try {
+      const taken = await take(keeper)
+      const found = await keeper.retake(this.#config.schema, request.tables, await this.#sql(signal))
+      if (found === null) return null
+      const name = await keeper.export()
+      const workers = await keeper.takeWorkers(name)
+      // A table that was renamed goes by the name that it was chosen by.
+      const tables = found.tables.map((table) => ({ ...table, schema: { ...table.schema, id: table.id } }))
+      parts = { ...taken, config: this.#config, keeper, name, workers, tables, catalog: found.catalog, clock: this.#context.clock }
+      return parts
+    } finally {
+      if (parts === null) await keeper[Symbol.asyncDispose]()
+    }
   }
 }

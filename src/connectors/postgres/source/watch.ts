@@ -7,7 +7,8 @@ import type { SourceTable } from '../../../sdk/source.ts'
 import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import type { PgConnection } from '../wire/connection.ts'
 import { PgError } from '../wire/pg-error.ts'
-import { readStorage } from './catalog.ts'
+import { readNames, readStorage } from './catalog.ts'
+import { hasOlderRow, writtenBy } from './files.ts'
 import { insertedEnd } from './log-end.ts'
 import { assertPublication, publicationLost, type Origin } from './origin.ts'
 import { readPosition } from './position.ts'
@@ -17,6 +18,7 @@ import {
   publishedRelations,
   readMemberships,
   type Memberships,
+  type NewFile,
   type PublicationMemory,
 } from './publication.ts'
 import { ensurePublication } from './publisher.ts'
@@ -61,6 +63,10 @@ export class Watch {
   /** New partitions that were found published when this xid was the next: rows before that may be missing (TRAPS 51). */
   readonly #joining = new Map<number, bigint>()
   #lookedAt = -Infinity
+  /** The oldest transaction that ran when the tables were last found in the files that they were in, or accepted in others. */
+  #sameFiles = 0n
+  /** New files that nothing has explained yet, with the end of the log when they were seen; null before the first look. */
+  #files: ReadonlyMap<string, bigint> | null = null
 
   constructor(parts: WatchParts) {
     this.#parts = parts
@@ -100,7 +106,7 @@ export class Watch {
       const barrier = found === undefined ? null : await this.#judge(table, found, published, changes.get(table.id))
       if (barrier !== null) barriers.push(barrier)
     }
-    return [...barriers, ...(await this.#rewritten())]
+    return [...barriers, ...(await this.#rewritten()), ...(await this.#unlogged(memberships))]
   }
 
   async #judge(table: SourceTable, seen: Seen, published: ReadonlySet<number>, change: string | undefined): Promise<Barrier | null> {
@@ -196,10 +202,14 @@ export class Watch {
     const reason = `a partition of ${table.id} was attached`
     // TRAPS 52: on 14 a table that was written before it was attached sends nothing afterwards, to this walsender.
     if (sql.serverVersion < 150_000) return this.#readAgain(table, reason)
-    const names = await this.#leafNames(added)
+    const names = await readNames(sql, added)
     const missing = added.filter((leaf) => !published.has(leaf))
     if (missing.length > 0 && !published.has(table.schema.relation)) {
-      if (!ours) return this.#unpublished(table)
+      if (!ours) {
+        // What was asked before may be older than the partition is.
+        const now = await publishedRelations(sql, origin.publication)
+        return missing.every((leaf) => now.has(leaf)) ? null : this.#unpublished(table)
+      }
       await ensurePublication(sql, origin, [table], ours, () => missing.flatMap((leaf) => names.get(leaf) ?? []))
     }
     const fresh = added.filter((leaf) => !this.#joining.has(leaf))
@@ -221,11 +231,51 @@ export class Watch {
     return leaves.some((leaf) => oldest <= (this.#joining.get(leaf) ?? -1n))
   }
 
-  async #leafNames(oids: readonly number[]): Promise<Map<number, string>> {
-    const rows = await this.#parts.sql.rows(
-      `SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN (${oids.join(',')})`,
+  /**
+   * Tables that are published without being named may have been UNLOGGED for a while, and what was written then is in no log. All that
+   * shows it is a new file, which TRUNCATE and VACUUM FULL make, too: those keep the TOAST table, and VACUUM FULL the old rows.
+   */
+  async #unlogged(now: Memberships): Promise<Barrier[]> {
+    const { sql, memory, tables } = this.#parts
+    const files = await memory.newFiles(tables, now)
+    const innocent: NewFile[] = []
+    for (const file of files) if (file.sameToast || (await hasOlderRow(sql, file, this.#sameFiles))) innocent.push(file)
+    await memory.acceptFiles(innocent, now)
+    const suspect = files.filter((file) => !innocent.includes(file))
+    const found = await this.#unexplained(suspect)
+    if (suspect.length === 0) for (const { since } of now.values()) this.#sameFiles = BigInt(since)
+    return [...found].map((table) => this.#readAgain(table, `${table.id} may have been UNLOGGED for a while`, true))
+  }
+
+  /** The catalog is ahead of the log: a TRUNCATE may still come. What was done before the start is not waited for: the run may end first. */
+  async #unexplained(files: readonly NewFile[]): Promise<ReadonlySet<SourceTable>> {
+    const seen = new Map<string, bigint>()
+    for (const { relation, file } of files) {
+      const key = `${relation} ${file}`
+      const end = this.#files === null ? 0n : (this.#files.get(key) ?? (await insertedEnd(this.#parts.sql)))
+      seen.set(key, end)
+    }
+    this.#files = seen
+    return new Set(files.filter(({ relation, file }) => (seen.get(`${relation} ${file}`) ?? 0n) <= this.#passed).map(({ table }) => table))
+  }
+
+  /** A TRUNCATE that came by the stream explains a new file. */
+  async truncated({ barrier, transactions: [transaction] }: StreamBatch): Promise<void> {
+    if (barrier?.kind !== 'truncate' || transaction === undefined) return
+    const { sql, origin, memory } = this.#parts
+    const oids = new Set(barrier.tables.map(({ relation }) => relation))
+    const tables = this.#parts.tables.filter(({ schema }) => oids.has(schema.relation))
+    const now = await readMemberships(sql, origin.publication, tables)
+    const files = await memory.newFiles(tables, now)
+    const written = await writtenBy(
+      sql,
+      files.map(({ relation }) => relation),
+      transaction.id,
     )
-    return new Map(rows.map(([oid, namespace, name]) => [Number(oid), qualifiedName({ namespace: namespace ?? '', name: name ?? '' })]))
+    await memory.acceptFiles(
+      files.filter(({ relation }) => written.has(relation)),
+      now,
+    )
   }
 
   /** Tables whose catalog mark is new and whose rows, it turns out, were written anew. */
@@ -283,6 +333,7 @@ export async function* watched(batches: AsyncIterable<StreamBatch>, watch: Watch
       const result = await pending.result
       pending = null
       if (result.done === true) return
+      await watch.truncated(result.value)
       yield result.value
       whole = result.value.position !== null
       if (result.value.position !== null) watch.passed(result.value.position)
