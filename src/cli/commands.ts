@@ -44,6 +44,15 @@ const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./plan.ts')).planCommand,
   },
   {
+    name: 'verify',
+    usage: '<pipeline> | <source> <sink>',
+    summary: 'whether both sides are equal, row by row; which keys differ',
+    operands: 'either',
+    options: [...ENDPOINTS, 'tables', 'map', 'columns', 'exclude', 'where', 'key', 'limit', 'progress'],
+    examples: ['tailrace verify shop', 'tailrace verify postgres://app@db/shop duckdb:shop.db --tables orders,items'],
+    load: async () => (await import('./verify.ts')).verifyCommand,
+  },
+  {
     name: 'status',
     usage: '[pipeline]',
     summary: 'how a pipeline, or every one, is doing',

@@ -1,9 +1,7 @@
-import type { Role } from '../sdk/config/endpoint.ts'
-import type { Endpoint } from '../engine/options.ts'
 import type { ManageRequest } from '../engine/manage.ts'
-import { nameOf, refuseOther, rememberedEndpoint, type ManageResult } from '../library/manage.ts'
-import type { PipelineRecord } from '../state/store.ts'
-import { endpointOf, environmentOf, openPipeline, refuseMoreOperands, type CommandContext } from './context.ts'
+import { nameOf, type ManageResult } from '../library/manage.ts'
+import { environmentOf, openPipeline, refuseMoreOperands, type CommandContext } from './context.ts'
+import { givenEndpoint, managedEndpoint } from './managed-endpoints.ts'
 import { listenForInterrupts } from './signals.ts'
 
 export function resetCommand(context: CommandContext): Promise<number> {
@@ -33,22 +31,4 @@ async function manage(
   const result: ManageResult = { ok: true, pipeline: name, dropped }
   output.result(result, () => [...dropped, `${name} ${said}`].join('\n'))
   return 0
-}
-
-async function givenEndpoint(context: CommandContext, role: Role): Promise<Endpoint | null> {
-  return context.line[role] === null ? null : await endpointOf(context, role)
-}
-
-async function managedEndpoint(
-  context: CommandContext,
-  role: Role,
-  given: Endpoint | null,
-  record: PipelineRecord,
-): Promise<Endpoint | null> {
-  const { line, registry, references } = context
-  if (line.without.has(role)) return null
-  // Beside a name, a URI of the environment is only a help: another pipeline may be meant by it.
-  const helps = line[role]?.fromVariable === true && line.operands.length > 0
-  if (given !== null && (!helps || given.connector.identity(given.config) === record[role])) return refuseOther(role, given, record)
-  return await rememberedEndpoint(role, record, line.loose[role], registry, references)
 }

@@ -14,6 +14,17 @@ export interface Lent {
   readonly environment: Environment
 }
 
+/** A memory that forgets what is written: a plan or a comparison changes nothing. */
+export function readOnlyMemory(): Memory {
+  const own = new Map<string, string | null>()
+  return {
+    get: async (key) => own.get(key) ?? null,
+    set: async (key, value) => {
+      own.set(key, value)
+    },
+  }
+}
+
 export function connectorContext(lent: Lent, side: 'source' | 'sink'): ConnectorContext {
   const { environment } = lent
   let folder: string | null = null

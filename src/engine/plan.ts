@@ -1,13 +1,12 @@
 import { formatType } from '../model/logical-type.ts'
 import { keyNames } from '../model/schema.ts'
 import type { Problem } from '../sdk/errors.ts'
-import type { Memory } from '../sdk/connector.ts'
 import type { Sink, SinkTable } from '../sdk/sink.ts'
 import type { Source } from '../sdk/source.ts'
 import type { PipelineIdentity } from '../state/store.ts'
 import { emptyTables, knownTables, plannedTables, type PlannedTable } from './choose.ts'
 import { inNameOf, pipelineIdentity, withName } from './name.ts'
-import { connectorContext, openSink, openSource } from './open.ts'
+import { connectorContext, openSink, openSource, readOnlyMemory } from './open.ts'
 import type { Environment, PipelineOptions, Plan } from './options.ts'
 import { problemsBetween, targetsInTheWay } from './prepare.ts'
 import { capabilitiesOf, guaranteeOf } from './run.ts'
@@ -17,17 +16,6 @@ import { namedPosition } from './until.ts'
 import { writersOf, type Sighted } from './writers.ts'
 
 type TablePlan = Plan['tables'][number]
-
-/** A memory that reads what an earlier run remembered and forgets what is written: a plan changes nothing. */
-function readOnlyMemory(): Memory {
-  const own = new Map<string, string | null>()
-  return {
-    get: async (key) => own.get(key) ?? null,
-    set: async (key, value) => {
-      own.set(key, value)
-    },
-  }
-}
 
 /** What `sync` with the same options would do. Takes no lease, makes nothing on either side. */
 export async function planPipeline(options: PipelineOptions, environment: Environment): Promise<Plan> {

@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import type { ComparisonSide } from './compare.ts'
 import type { Problem } from './errors.ts'
 import type { Logger } from './logger.ts'
 import type { Sink, SinkCapabilities } from './sink.ts'
@@ -66,6 +67,10 @@ export interface Connector<S extends ConfigSchema = ConfigSchema> {
   readonly sink?: {
     readonly capabilities: SinkCapabilities
     open(config: z.infer<S>, context: ConnectorContext): Promise<Sink>
+  }
+  /** Digests of what is there, for `tailrace verify`. */
+  readonly comparison?: {
+    open(config: z.infer<S>, context: ConnectorContext): Promise<ComparisonSide>
   }
 }
 

@@ -8,6 +8,7 @@ import { runPipeline } from '../../src/engine/pipeline.ts'
 import { planPipeline } from '../../src/engine/plan.ts'
 import type { Report } from '../../src/engine/report.ts'
 import { pipelineOptions, type PipelineSettings } from '../../src/library/settings.ts'
+import { verifyPipeline, type VerifyReport } from '../../src/library/verify.ts'
 import { resolveEndpoint } from '../../src/sdk/config/endpoint.ts'
 import { References } from '../../src/sdk/config/references.ts'
 import type { Connector } from '../../src/sdk/connector.ts'
@@ -80,6 +81,16 @@ export class Pipeline {
   async plan(): Promise<Plan> {
     await using folder = await tempFolder('tr-plan-')
     return planPipeline(await this.#options({ ...this.#settings, follow: true }, new Probe()), testEnvironment(folder.path, this.store))
+  }
+
+  /** What `tailrace verify` says of the tables that it copied. */
+  async verify(limit = 10): Promise<VerifyReport> {
+    await using folder = await tempFolder('tr-verify-')
+    const options = await this.#options(this.#settings, new Probe())
+    const { name } = pipelineIdentity(options)
+    const pipeline = { name, tables: await this.store.tables(name) }
+    const request = { source: options.source, sink: options.sink, pipeline, options: null, limit }
+    return verifyPipeline(request, testEnvironment(folder.path, this.store))
   }
 
   async #options(settings: Settings & PipelineSettings, probe: Probe): Promise<PipelineOptions> {

@@ -41,6 +41,10 @@ export function fakeEngine(options: FakeEngineOptions = {}): FakeEngine {
       environments.push(environment)
       return (await options.plan?.(pipeline)) ?? fakePlan(pipeline.name ?? '')
     },
+    verifyPipeline: async ({ source, sink, pipeline }, environment) => {
+      environments.push(environment)
+      return { ok: true, pipeline: pipeline?.name ?? null, source: source.label, sink: sink.label, seconds: 0, tables: [], problems: [] }
+    },
     resetPipeline: manage,
     removePipeline: manage,
   }

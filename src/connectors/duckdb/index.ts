@@ -20,4 +20,11 @@ export const duckdb = defineConnector({
       return new DuckDbSink(config, context)
     },
   },
+  comparison: {
+    async open(config, context) {
+      await loadPeer()
+      const { DuckDbSide } = await import('./compare.ts')
+      return DuckDbSide.open(config, context)
+    },
+  },
 })

@@ -38,4 +38,10 @@ export const postgres = defineConnector({
       return openPostgresSink(config, context)
     },
   },
+  comparison: {
+    async open(config) {
+      const { PostgresSide } = await import('./compare.ts')
+      return new PostgresSide(config)
+    },
+  },
 })

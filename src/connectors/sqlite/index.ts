@@ -16,4 +16,10 @@ export const sqlite = defineConnector({
     // The thread starts and the file is opened at the first call that needs them.
     open: async (config, context) => new SqliteSink({ ...config, path: resolve(config.path) }, context),
   },
+  comparison: {
+    async open(config) {
+      const { SqliteSide } = await import('./compare.ts')
+      return new SqliteSide({ ...config, path: resolve(config.path) })
+    },
+  },
 })

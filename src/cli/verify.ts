@@ -1,0 +1,147 @@
+import { findState, openState } from '../library/environment.ts'
+import type { VerifyReport, VerifyRequest } from '../library/verify.ts'
+import type { VerifiedTable, VerifyProgress } from '../verify/verify.ts'
+import { environmentOf, exitCodeOf, openPipeline, placeOf, refuseMoreOperands, type CommandContext } from './context.ts'
+import { formatCount, formatElapsed, formatExact, formatSeconds, formatTable, withTargets } from './format.ts'
+import { givenEndpoint, managedEndpoint } from './managed-endpoints.ts'
+import { LiveLines } from './progress/terminal.ts'
+import { progressKind } from './progress/progress.ts'
+import { idsOf } from './tables.ts'
+import { listenForInterrupts } from './signals.ts'
+import { readPipeline } from './sync.ts'
+import { splitList } from '../sdk/config/values.ts'
+import { usage } from '../sdk/config/problems.ts'
+import type { StateStore } from '../state/store.ts'
+
+const FEW_KEYS = 10
+
+/** `verify <pipeline>`: what its state knows. `verify <source> <sink>`: what sync with the same options would copy. */
+export async function verifyCommand(context: CommandContext): Promise<number> {
+  refuseMoreOperands(context, 1)
+  const { io, output, options } = context
+  const { request, store } = context.line.operands.length > 0 ? await ofPipeline(context) : await ofEndpoints(context)
+  await using _ = store
+  io.setTitle(`tailrace verify ${request.pipeline?.name ?? ''}`.trimEnd())
+  using interrupts = listenForInterrupts(io, (text) => output.note(text))
+  // There is nothing to drain: the first Ctrl-C is enough.
+  const environment = await environmentOf(context, store, { ...interrupts, abort: AbortSignal.any([interrupts.drain, interrupts.abort]) })
+  using progress = openVerifyProgress(context)
+  const limit = options.count('limit', 0, 1_000_000) ?? FEW_KEYS
+  const report = await context.engine.verifyPipeline({ ...request, limit, onProgress: (so) => progress.update(so) }, environment)
+  progress[Symbol.dispose]()
+  output.result(report, () => reportText(report))
+  output.problems(report.problems)
+  return exitCodeOf(report)
+}
+
+type Found = { readonly request: Omit<VerifyRequest, 'limit'>; readonly store: StateStore }
+
+async function ofPipeline(context: CommandContext): Promise<Found> {
+  const name = context.line.operands[0]!
+  refuseSelection(context, name)
+  const given = { source: await givenEndpoint(context, 'source'), sink: await givenEndpoint(context, 'sink') }
+  const { store, record } = await openPipeline(context, name)
+  const source = await managedEndpoint(context, 'source', given.source, record)
+  const sink = await managedEndpoint(context, 'sink', given.sink, record)
+  if (source === null || sink === null) throw usage('both sides are needed to be compared', `tailrace verify ${name}`)
+  const known = (await store.tables(name)).filter(({ state }) => state !== 'removed')
+  const named = context.options.list('tables').flatMap(splitList)
+  const ids = new Set(named.length === 0 ? known.map(({ id }) => id) : idsOf(name, named, known))
+  return { request: { source, sink, pipeline: { name, tables: known.filter(({ id }) => ids.has(id)) }, options: null }, store }
+}
+
+const OF_ENDPOINTS = ['map', 'columns', 'exclude', 'where', 'key']
+
+function refuseSelection({ options }: CommandContext, name: string): void {
+  const given = OF_ENDPOINTS.find((option) => options.list(option).length > 0)
+  if (given !== undefined)
+    throw usage(
+      `--${given} means nothing for ${name}, which remembers how its tables are copied`,
+      `tailrace verify <source> <sink> --${given} …`,
+    )
+}
+
+async function ofEndpoints(context: CommandContext): Promise<Found> {
+  const options = await readPipeline(context)
+  const { source, sink } = options
+  // Looking must not make.
+  const store = (await findState(placeOf(context))) ?? (await openState({ file: null }))
+  return { request: { source, sink, pipeline: null, options }, store }
+}
+
+const COLUMNS = [
+  { title: 'table', most: 48 },
+  { title: 'target', most: 48 },
+  { title: 'source rows', align: 'right' },
+  { title: 'target rows', align: 'right' },
+  { title: 'missing', align: 'right' },
+  { title: 'extra', align: 'right' },
+  { title: 'different', align: 'right' },
+  { title: 'result' },
+  { title: 'time', align: 'right' },
+] as const
+
+function reportText(report: VerifyReport): string {
+  const rows = report.tables.map(({ source, sink, rows: counts, missing, extra, different, equal, seconds }) => [
+    source,
+    sink,
+    formatExact(counts.source),
+    formatExact(counts.sink),
+    formatExact(missing),
+    formatExact(extra),
+    formatExact(different),
+    equal ? 'equal' : 'DIFFERENT',
+    formatElapsed(seconds),
+  ])
+  const lines = rows.length === 0 ? [] : [...formatTable(...withTargets(COLUMNS, rows))]
+  for (const table of report.tables) lines.push(...keysOf(table), ...table.notes.map((note) => `${table.source}: ${note}`))
+  const all = report.tables.reduce((sum, { rows: { source } }) => sum + source, 0)
+  lines.push(`${report.ok ? 'equal' : 'NOT equal'}: ${formatExact(all)} rows in ${formatElapsed(report.seconds)}`)
+  return lines.join('\n')
+}
+
+function keysOf({ source, keys, missing, extra, different }: VerifiedTable): string[] {
+  if (keys.length === 0) return []
+  const lines = keys.map(
+    ({ kind, key }) =>
+      `  ${kind.padEnd(9)}  ${Object.entries(key)
+        .map(([name, text]) => `${name}=${text ?? 'NULL'}`)
+        .join(', ')}`,
+  )
+  const rest = missing + extra + different - keys.length
+  return [
+    `${source}:`,
+    ...lines,
+    ...(rest > 0 ? [`  and ${formatExact(rest)} more; --limit ${formatExact(rest + keys.length).replaceAll(',', '')} names them`] : []),
+  ]
+}
+
+const DRAW_MILLIS = 200
+const PLAIN_MILLIS = 5000
+
+function openVerifyProgress(context: CommandContext): Disposable & { update(progress: VerifyProgress): void } {
+  const { io, output, options } = context
+  const kind = progressKind(options.choice('progress', 'auto'), io, output.manner.logFormat)
+  const live = kind === 'live' ? new LiveLines(io.stderr) : null
+  const start = io.clock()
+  let last = kind === 'live' ? -Infinity : start
+  return {
+    update: (progress) => {
+      const now = io.clock()
+      if (kind === 'none' || now - last < (live === null ? PLAIN_MILLIS : DRAW_MILLIS)) return
+      last = now
+      if (kind === 'json') output.jsonLine({ event: 'progress', ...progress })
+      else if (live === null) output.note(progressLine(progress, (now - start) / 1000))
+      else live.draw([progressLine(progress, (now - start) / 1000)])
+    },
+    [Symbol.dispose]: () => live?.[Symbol.dispose](),
+  }
+}
+
+/** `comparing public.orders: 1.20M rows, 40%, about 0:07 left, 3 differences`. */
+export function progressLine({ table, rows, expectedRows, doneRows, differences }: VerifyProgress, seconds: number): string {
+  const share = expectedRows > 0 ? Math.min(1, doneRows / expectedRows) : 0
+  const left = share > 0.02 && seconds > 1 ? [`about ${formatSeconds((seconds * (1 - share)) / share)} left`] : []
+  const parts = [`${formatCount(rows.source)} rows`, ...(share > 0 ? [`${Math.floor(share * 100)}%`] : []), ...left]
+  return `comparing ${table}: ${[...parts, ...(differences > 0 ? [`${formatExact(differences)} differences`] : [])].join(', ')}`
+}

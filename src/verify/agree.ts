@@ -1,0 +1,41 @@
+import { keyOrder } from '../model/logical-type.ts'
+import type { Agreement, ComparedTable, Form, RowEncoding, SideTable } from '../sdk/compare.ts'
+
+/** Columns that are not compared as they are. */
+export interface Mismatch {
+  readonly column: string
+  readonly what: string
+}
+
+/** How both sides write their rows; or why they cannot. */
+export function agree(
+  table: ComparedTable,
+  source: SideTable,
+  sink: SideTable,
+): { readonly agreement: Agreement | null; readonly mismatches: readonly Mismatch[]; readonly notes: readonly string[] } {
+  const encoding: RowEncoding = source.encodings.includes('pg-record') && sink.encodings.includes('pg-record') ? 'pg-record' : 'text'
+  const mismatches: Mismatch[] = []
+  const notes: string[] = []
+  const forms = table.columns.map(({ name, type }, index): Form | null => {
+    const [ours = null, theirs = null] = [source.columns[index], sink.columns[index]]
+    if (ours === null || theirs === null) {
+      mismatches.push({ column: name, what: `the ${ours === null ? 'source' : 'target'} has no column ${name}` })
+      return null
+    }
+    const form = ours.forms.find((each) => theirs.forms.includes(each) && (encoding === 'pg-record' || !each.startsWith('pg:')))
+    if (form === undefined)
+      mismatches.push({ column: name, what: `${ours.type} of the source and ${theirs.type} of the target cannot be compared` })
+    else if (form === 'float64' && type.kind === 'decimal') notes.push(`${name} is compared as the target stores it: rounded to a float`)
+    return form ?? null
+  })
+  if (mismatches.length > 0 || forms.some((form) => form === null)) return { agreement: null, mismatches, notes }
+  return { agreement: { encoding, forms: forms as Form[], ranged: rangedColumns(table, source, sink) }, mismatches, notes }
+}
+
+/** How many leading columns of the key both sides sort alike. */
+function rangedColumns({ columns, key }: ComparedTable, source: SideTable, sink: SideTable): number {
+  const sorted = (index: number): boolean =>
+    keyOrder(columns[index]!.type) !== null && source.columns[index]?.ordered === true && sink.columns[index]?.ordered === true
+  const first = key.findIndex((index) => !sorted(index))
+  return first === -1 ? key.length : first
+}

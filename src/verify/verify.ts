@@ -1,0 +1,184 @@
+import { columnAt, isWritable, type TableId } from '../model/schema.ts'
+import type { ComparedTable, ComparisonSide, SideTable } from '../sdk/compare.ts'
+import { asTailraceError, type Problem } from '../sdk/errors.ts'
+import type { SinkTable } from '../sdk/sink.ts'
+import type { SourceTable } from '../sdk/source.ts'
+import { agree } from './agree.ts'
+import { compareRows, type Difference, type RowCounts } from './compare-rows.ts'
+
+/** A table and where its copy stands. */
+export interface TablePair {
+  readonly id: TableId
+  readonly source: SourceTable
+  readonly target: SinkTable['target']
+  /** For people. */
+  readonly label: string
+}
+
+export interface VerifyRequest {
+  readonly source: ComparisonSide
+  readonly sink: ComparisonSide
+  readonly tables: readonly TablePair[]
+  /** How many differing keys of a table are named. */
+  readonly limit: number
+  readonly clock: () => number
+  readonly onProgress?: (progress: VerifyProgress) => void
+}
+
+export interface VerifyProgress {
+  readonly table: TableId
+  /** Of this table. */
+  readonly rows: RowCounts
+  /** Rows of all tables, as estimated, and those of both sides' slower one that were compared. */
+  readonly expectedRows: number
+  readonly doneRows: number
+  readonly differences: number
+}
+
+export interface DifferingKey {
+  readonly kind: Difference['kind']
+  /** The key's columns and their texts. */
+  readonly key: Readonly<Record<string, string | null>>
+}
+
+export interface VerifiedTable {
+  readonly source: TableId
+  readonly sink: string
+  readonly equal: boolean
+  readonly rows: RowCounts
+  /** In the source only. */
+  readonly missing: number
+  /** In the target only. */
+  readonly extra: number
+  /** On both sides with other values. */
+  readonly different: number
+  /** The first differing keys. */
+  readonly keys: readonly DifferingKey[]
+  /** What was compared otherwise than as it is in the source. */
+  readonly notes: readonly string[]
+  readonly seconds: number
+}
+
+export interface Verification {
+  readonly tables: readonly VerifiedTable[]
+  readonly problems: readonly Problem[]
+}
+
+/** Compares tables one after the other. What cannot be compared is a problem, and the others go on. */
+export async function verifyTables(request: VerifyRequest, signal: AbortSignal): Promise<Verification> {
+  const tables: VerifiedTable[] = []
+  const problems: Problem[] = []
+  const expected = request.tables.map(({ source }) => Math.max(0, source.schema.estimate.rows))
+  const expectedRows = expected.reduce((sum, rows) => sum + rows, 0)
+  let doneRows = 0
+  for (const [index, pair] of request.tables.entries()) {
+    try {
+      const result = await verifyTable(request, pair, { expectedRows, doneRows }, signal)
+      if ('problems' in result) problems.push(...result.problems)
+      else tables.push(result)
+    } catch (error) {
+      if (signal.aborted) throw error
+      const { code, message, hint } = asTailraceError(error)
+      problems.push({ severity: 'error', code, message, path: pair.id, ...(hint === undefined ? {} : { hint }) })
+      // The next would meet the same.
+      if (code === 'UNREACHABLE') break
+    }
+    doneRows += expected[index] ?? 0
+  }
+  return { tables, problems }
+}
+
+async function verifyTable(
+  request: VerifyRequest,
+  pair: TablePair,
+  before: { readonly expectedRows: number; readonly doneRows: number },
+  signal: AbortSignal,
+): Promise<VerifiedTable | { readonly problems: readonly Problem[] }> {
+  const start = request.clock()
+  const compared = comparedTable(pair)
+  const [source, sink] = await Promise.all([
+    request.source.table(compared, signal),
+    request.sink.table({ ...compared, ...pair.target, where: null }, signal),
+  ])
+  if (source === null || sink === null) return { problems: [absent(pair, source === null)] }
+  const { agreement, mismatches, notes } = agree(compared, source, sink)
+  if (agreement === null)
+    return {
+      problems: mismatches.map(({ what }) => ({ severity: 'error', code: 'DIFFERENT', message: `${pair.id}: ${what}`, path: pair.id })),
+    }
+  const found = new Findings(compared, request.limit)
+  let rows: RowCounts = { source: 0, sink: 0 }
+  await compareRows(
+    {
+      source: source.open(agreement),
+      sink: sink.open(agreement),
+      agreement,
+      nulls: compared.key.slice(0, agreement.ranged).some((column) => isNullable(source, column) || isNullable(sink, column)),
+      estimate: source.estimate,
+      parallel: Math.max(request.source.parallel, request.sink.parallel),
+      onDifference: (difference) => found.add(difference),
+      onRows: (more) => {
+        rows = { source: rows.source + more.source, sink: rows.sink + more.sink }
+        const doneRows = before.doneRows + rows.source
+        request.onProgress?.({ table: pair.id, rows, expectedRows: before.expectedRows, doneRows, differences: found.count })
+      },
+    },
+    signal,
+  )
+  const { missing, extra, different } = found
+  const keys = found.keys.toSorted((a, b) => byKey.compare(keyText(a), keyText(b)))
+  const seconds = Math.round(request.clock() - start) / 1000
+  return { source: pair.id, sink: pair.label, equal: found.count === 0, rows, missing, extra, different, keys, notes, seconds }
+}
+
+const byKey = new Intl.Collator('en', { numeric: true })
+
+function keyText({ key }: DifferingKey): string {
+  return Object.values(key).join(' ')
+}
+
+/** Generated columns are not copied. */
+function comparedTable({ source }: TablePair): ComparedTable {
+  const { namespace, name, columns, key } = source.schema
+  const written = columns.filter(isWritable)
+  const indexes = key.map((index) => written.indexOf(columnAt(source.schema, index)))
+  return { namespace, name, columns: written, key: indexes.includes(-1) ? [] : indexes, where: source.where }
+}
+
+function isNullable(side: SideTable, column: number): boolean {
+  return side.columns[column]?.nullable !== false
+}
+
+function absent({ id, label }: TablePair, inSource: boolean): Problem {
+  return {
+    severity: 'error',
+    code: 'DIFFERENT',
+    message: inSource ? `the source has no table ${id}` : `the target has no table ${label}`,
+    path: id,
+  }
+}
+
+/** Counts differences; keeps the first keys. */
+class Findings {
+  missing = 0
+  extra = 0
+  different = 0
+  readonly keys: DifferingKey[] = []
+  readonly #names: readonly string[]
+  readonly #limit: number
+
+  constructor({ columns, key }: ComparedTable, limit: number) {
+    this.#names = key.map((index) => columns[index]!.name)
+    this.#limit = limit
+  }
+
+  get count(): number {
+    return this.missing + this.extra + this.different
+  }
+
+  add({ kind, key, count }: Difference): void {
+    this[kind] += count
+    if (key.length === 0 || this.keys.length >= this.#limit) return
+    this.keys.push({ kind, key: Object.fromEntries(this.#names.map((name, i) => [name, key[i] ?? null])) })
+  }
+}
