@@ -14,7 +14,7 @@ import type { Column } from '../model/schema.ts'
  *   2000-01-01 (UTC), 16 hex digits. `timetz`: `time` and seconds west of UTC, 8 digits. `interval`: microseconds (16 digits), days
  *   (8), months (8). All two's complement; infinity is the largest and the smallest number. As PostgreSQL's send functions write them.
  * - `rfc3339`, `rfc3339z`: 2024-02-29T12:34:56.123456, with Z; what that cannot say as `text`.
- * - `pg:<oid>`: PostgreSQL's own binary form of a built-in type, for rows that are written by `pg-record`.
+ * - `pg:<oid>`: PostgreSQL's own binary form of a built-in type, for rows that are written as `pg-binary`.
  */
 export type Form =
   | 'int'
@@ -38,9 +38,10 @@ export type Form =
 
 /**
  * How a row becomes bytes. `text`: for each column the text of its form after the number of its bytes and a colon, a text of
- * more than 1000 bytes as `#` and its MD5, NULL as `~`. `pg-record`: PostgreSQL's `record_send` of the columns, those whose form is not `pg:` as text.
+ * more than 1000 bytes as `#` and its MD5, NULL as `~`. `pg-binary`: as PostgreSQL's send functions write the values, which is
+ * nearly as fast as COPY; see the connector.
  */
-export type RowEncoding = 'text' | 'pg-record'
+export type RowEncoding = 'text' | 'pg-binary'
 
 /** Which table is compared, as the source has it. */
 export interface ComparedTable {
@@ -101,6 +102,8 @@ export interface Agreement {
   readonly encoding: RowEncoding
   /** For each column. */
   readonly forms: readonly Form[]
+  /** Whether either side can have a NULL there, for each column. */
+  readonly nullable: readonly boolean[]
   /** How many leading columns of the key ranges are made of; 0: none. */
   readonly ranged: number
 }

@@ -13,7 +13,7 @@ export function agree(
   source: SideTable,
   sink: SideTable,
 ): { readonly agreement: Agreement | null; readonly mismatches: readonly Mismatch[]; readonly notes: readonly string[] } {
-  const encoding: RowEncoding = source.encodings.includes('pg-record') && sink.encodings.includes('pg-record') ? 'pg-record' : 'text'
+  const encoding: RowEncoding = source.encodings.includes('pg-binary') && sink.encodings.includes('pg-binary') ? 'pg-binary' : 'text'
   const mismatches: Mismatch[] = []
   const notes: string[] = []
   const forms = table.columns.map(({ name, type }, index): Form | null => {
@@ -22,14 +22,15 @@ export function agree(
       mismatches.push({ column: name, what: `the ${ours === null ? 'source' : 'target'} has no column ${name}` })
       return null
     }
-    const form = ours.forms.find((each) => theirs.forms.includes(each) && (encoding === 'pg-record' || !each.startsWith('pg:')))
+    const form = ours.forms.find((each) => theirs.forms.includes(each) && (encoding === 'pg-binary' || !each.startsWith('pg:')))
     if (form === undefined)
       mismatches.push({ column: name, what: `${ours.type} of the source and ${theirs.type} of the target cannot be compared` })
     else if (form === 'float64' && type.kind === 'decimal') notes.push(`${name} is compared as the target stores it: rounded to a float`)
     return form ?? null
   })
   if (mismatches.length > 0 || forms.some((form) => form === null)) return { agreement: null, mismatches, notes }
-  return { agreement: { encoding, forms: forms as Form[], ranged: rangedColumns(table, source, sink) }, mismatches, notes }
+  const nullable = table.columns.map((_, index) => [source, sink].some((side) => side.columns[index]?.nullable !== false))
+  return { agreement: { encoding, forms: forms as Form[], nullable, ranged: rangedColumns(table, source, sink) }, mismatches, notes }
 }
 
 /** How many leading columns of the key both sides sort alike. */

@@ -14,6 +14,8 @@ import { canonicalPath, openDatabase, type Database } from './database.ts'
 import { translate } from './duckdb-errors.ts'
 import { DELETED, placeOf, placeSql } from './target-table.ts'
 
+/** What a query may need: rows of one region are sorted and put together. */
+const ROOM_BYTES = 16 << 20
 /** DuckDB uses every thread for one query. */
 const PARALLEL = 1
 
@@ -77,7 +79,7 @@ export class DuckDbSide implements ComparisonSide {
 
   async #query(sql: string, signal: AbortSignal): Promise<readonly (readonly (string | null)[])[]> {
     try {
-      return await this.#connection.rows(sql, signal)
+      return await this.#database.withRoomFor(ROOM_BYTES, () => this.#connection.rows(sql, signal))
     } catch (error) {
       signal.throwIfAborted()
       throw translate(error, 'comparing')

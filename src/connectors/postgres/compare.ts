@@ -1,4 +1,4 @@
-import type { ComparedTable, ComparisonSide, Form, SideColumn, SideRows, SideTable } from '../../sdk/compare.ts'
+import type { Agreement, ComparedTable, ComparisonSide, Form, SideColumn, SideRows, SideTable } from '../../sdk/compare.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
 import { SqlRows, type CompareDialect } from '../../sdk/sql/compare.ts'
 import type { PostgresConfig } from './config.ts'
@@ -43,7 +43,7 @@ export class PostgresSide implements ComparisonSide {
     const marked = found.has(DELETED_COLUMN) && !request.columns.some(({ name }) => name === DELETED_COLUMN)
     return {
       columns,
-      encodings: ['pg-record', 'text'],
+      encodings: ['pg-binary', 'text'],
       estimate: { rows: Number(rows), bytes: Number(bytes) },
       open: (agreement): SideRows => {
         const conditions = [
@@ -120,6 +120,29 @@ export class PostgresSide implements ComparisonSide {
   }
 }
 
+/** Bits of a number that NULLs are told by; the last is the sign. */
+const BITS = 31
+
+/** Types whose binary form has one length, and texts, which are told how long they are. */
+const SENDS: Readonly<Record<string, string>> = {
+  bool: 'boolsend',
+  int2: 'int2send',
+  int4: 'int4send',
+  int8: 'int8send',
+  oid: 'oidsend',
+  float4: 'float4send',
+  float8: 'float8send',
+  date: 'date_send',
+  time: 'time_send',
+  timetz: 'timetz_send',
+  timestamp: 'timestamp_send',
+  timestamptz: 'timestamptz_send',
+  interval: 'interval_send',
+  uuid: 'uuid_send',
+  text: 'textsend',
+  varchar: 'textsend',
+}
+
 const ORDERED: ReadonlySet<string> = new Set(['int2', 'int4', 'int8', 'oid', 'uuid'])
 
 const FORMS: Readonly<Record<string, readonly Form[]>> = {
@@ -173,8 +196,34 @@ class PostgresDialect implements CompareDialect {
   readonly concat = (value: string, order: string | null, kind: 'text' | 'bytes'): string =>
     `string_agg(${value}, ''${kind === 'bytes' ? '::bytea' : ''}${order === null ? '' : ` ORDER BY ${order}`})`
 
-  readonly record = (forms: readonly Form[]): string =>
-    `record_send(ROW(${forms.map((form, column) => (form.startsWith('pg:') ? this.#plain(column) : this.text(column, form))).join(', ')}))`
+  /**
+   * One after the other: which values are NULL, 31 columns a number; values of a fixed length; texts after their lengths; all
+   * others by `record_send`, which tells their lengths by itself and takes twice the time (measured: 0.53 against 0.28 s for a
+   * million rows, COPY takes 0.27).
+   */
+  readonly binary = ({ forms, nullable }: Agreement): string => {
+    const parts: string[] = []
+    const rest: string[] = []
+    const nulls: string[] = []
+    for (const [column, form] of forms.entries()) {
+      const { kind } = this.#columns[column]!
+      const send = form.startsWith('pg:') ? SENDS[kind] : undefined
+      const value = form.startsWith('pg:') ? this.#plain(column) : this.text(column, form)
+      if (send === undefined) {
+        rest.push(value)
+        continue
+      }
+      const bytes = send === 'textsend' ? `int4send(octet_length(${value})) || textsend(${value})` : `${send}(${value})`
+      parts.push(nullable[column] === true ? `coalesce(${bytes}, '')` : bytes)
+      if (nullable[column] === true) nulls.push(`(${value} IS NULL)::int4`)
+    }
+    const bits: string[] = []
+    for (let i = 0; i < nulls.length; i += BITS) {
+      const group = nulls.slice(i, i + BITS).map((isNull, bit) => (bit === 0 ? isNull : `${isNull} * ${2 ** bit}`))
+      bits.push(`int4send(${group.join(' + ')})`)
+    }
+    return [...bits, ...parts, ...(rest.length === 0 ? [] : [`record_send(ROW(${rest.join(', ')}))`])].join(' || ')
+  }
 
   /** NaN has many bit patterns, and means the same in all of them. */
   #plain(column: number): string {

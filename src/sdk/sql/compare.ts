@@ -10,8 +10,8 @@ export interface CompareDialect {
   quote(name: string): string
   /** A column's value in its form, as text; NULL stays NULL. */
   text(column: number, form: Form): string
-  /** The whole row by `pg-record`, as what `md5` and `concat` take. */
-  record?(forms: readonly Form[]): string
+  /** The whole row as `pg-binary`. */
+  binary?(agreement: Agreement): string
   /** The number of bytes of a text. */
   bytes(text: string): string
   md5(value: string): string
@@ -51,14 +51,17 @@ export class SqlRows implements SideRows {
     this.#nullable = nullable
     this.#agreement = agreement
     const { encoding, forms } = agreement
-    this.#row = encoding === 'pg-record' ? (dialect.record?.(forms) ?? '') : forms.map((_, column) => this.#field(column)).join(' || ')
+    this.#row = encoding === 'pg-binary' ? (dialect.binary?.(agreement) ?? '') : forms.map((_, column) => this.#field(column)).join(' || ')
     this.#keys = table.key.map((column) => dialect.text(column, textForm(forms[column]!)))
     this.#order = table.key.map((column) => dialect.quote(table.columns[column]!.name))
   }
 
   async bound(range: KeyRange, rows: number, signal: AbortSignal): Promise<readonly string[] | null> {
     const columns = this.#rangeColumns
-    const texts = this.#table.key.slice(0, columns.length).map((column) => this.#dialect.text(column, keyForm(this.#table, column)))
+    // Named anew: ORDER BY would take a text that is called as its column for the column.
+    const texts = this.#table.key
+      .slice(0, columns.length)
+      .map((column, i) => `${this.#dialect.text(column, keyForm(this.#table, column))} AS b${i}`)
     const found = await this.#dialect.query(
       `SELECT ${texts.join(', ')} FROM ${this.#from({ rows: range })} ORDER BY ${columns.join(', ')} LIMIT 1 OFFSET ${rows}`,
       signal,
@@ -71,7 +74,7 @@ export class SqlRows implements SideRows {
     // By the key, which an index may have in order; by themselves where rows have none.
     const row = careful ? md5(this.#row) : this.#row
     const order = this.#order.length === 0 ? row : this.#order.join(', ')
-    const kind = this.#agreement.encoding === 'pg-record' && !careful ? 'bytes' : 'text'
+    const kind = this.#agreement.encoding === 'pg-binary' && !careful ? 'bytes' : 'text'
     const from = this.#from(region)
     const value = keepsOrder
       ? `count(*), ${md5(concat('x', null, kind))} FROM (SELECT ${row} AS x FROM ${from} ORDER BY ${order}) s`
@@ -144,7 +147,9 @@ export class SqlRows implements SideRows {
     const constants = key.map((text, i) => this.#dialect.constant(this.#table.key[i]!, text))
     // Plain, so that zone maps and single-column indexes are used.
     if (columns.length === 1) return `${columns[0]} ${operator} ${constants[0]}`
-    return this.#dialect.comparesRows ? `(${columns.join(', ')}) ${operator} (${constants.join(', ')})` : lexical(columns, operator, constants)
+    return this.#dialect.comparesRows
+      ? `(${columns.join(', ')}) ${operator} (${constants.join(', ')})`
+      : lexical(columns, operator, constants)
   }
 }
 
