@@ -48,7 +48,7 @@ const COMMANDS: readonly CommandSpec[] = [
     usage: '<pipeline> | <source> <sink>',
     summary: 'whether both sides are equal, row by row; which keys differ',
     operands: 'either',
-    options: [...ENDPOINTS, 'tables', 'map', 'columns', 'exclude', 'where', 'key', 'limit', 'progress'],
+    options: [...ENDPOINTS, 'tables', 'map', 'columns', 'exclude', 'where', 'key', 'live', 'limit', 'show-values', 'progress'],
     examples: ['tailrace verify shop', 'tailrace verify postgres://app@db/shop duckdb:shop.db --tables orders,items'],
     load: async () => (await import('./verify.ts')).verifyCommand,
   },

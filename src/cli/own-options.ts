@@ -61,6 +61,8 @@ const OPTIONS: readonly OwnOption[] = [
   declare('on-error', 'value', 'stop|dead-letter', 'what a row that is refused does', choice('stop', 'dead-letter'), 'stop'),
   declare('workers', 'value', '<n>', 'parallel readers of the snapshot', WHOLE, '4'),
   declare('name', 'value', '<name>', 'name of the pipeline', TEXT, 'made of source and sink'),
+  declare('live', 'switch', '', 'compare while the pipeline runs: what differs is looked at again at a common position'),
+  declare('show-values', 'switch', '', 'show the values that differ, not only the columns'),
   declare('limit', 'value', '<n>', 'most entries to show', WHOLE, '100'),
   declare('after', 'value', '<id>', 'show entries after this one', WHOLE),
   declare('wait', 'value', '<duration>', 'how long to wait until the runner has done it', { kind: 'number', unit: 's' }, '30s'),

@@ -1,8 +1,8 @@
 import { findState, openState } from '../library/environment.ts'
 import type { VerifyReport, VerifyRequest } from '../library/verify.ts'
-import type { VerifiedTable, VerifyProgress } from '../verify/verify.ts'
+import type { DifferingKey, VerifiedTable, VerifyProgress } from '../verify/verify.ts'
 import { environmentOf, exitCodeOf, openPipeline, placeOf, refuseMoreOperands, type CommandContext } from './context.ts'
-import { formatCount, formatElapsed, formatExact, formatSeconds, formatTable, withTargets } from './format.ts'
+import { fit, formatCount, formatElapsed, formatExact, formatSeconds, formatTable, withTargets } from './format.ts'
 import { givenEndpoint, managedEndpoint } from './managed-endpoints.ts'
 import { LiveLines } from './progress/terminal.ts'
 import { progressKind } from './progress/progress.ts'
@@ -27,14 +27,17 @@ export async function verifyCommand(context: CommandContext): Promise<number> {
   const environment = await environmentOf(context, store, { ...interrupts, abort: AbortSignal.any([interrupts.drain, interrupts.abort]) })
   using progress = openVerifyProgress(context)
   const limit = options.count('limit', 0, 1_000_000) ?? FEW_KEYS
-  const report = await context.engine.verifyPipeline({ ...request, limit, onProgress: (so) => progress.update(so) }, environment)
+  const report = await context.engine.verifyPipeline(
+    { ...request, limit, showValues: options.flag('show-values'), live: options.flag('live'), onProgress: (so) => progress.update(so) },
+    environment,
+  )
   progress[Symbol.dispose]()
   output.result(report, () => reportText(report))
   output.problems(report.problems)
   return exitCodeOf(report)
 }
 
-type Found = { readonly request: Omit<VerifyRequest, 'limit'>; readonly store: StateStore }
+type Found = { readonly request: Omit<VerifyRequest, 'limit' | 'showValues' | 'live'>; readonly store: StateStore }
 
 async function ofPipeline(context: CommandContext): Promise<Found> {
   const name = context.line.operands[0]!
@@ -102,18 +105,22 @@ function reportText(report: VerifyReport): string {
 
 function keysOf({ source, keys, missing, extra, different }: VerifiedTable): string[] {
   if (keys.length === 0) return []
-  const lines = keys.map(
-    ({ kind, key }) =>
-      `  ${kind.padEnd(9)}  ${Object.entries(key)
-        .map(([name, text]) => `${name}=${text ?? 'NULL'}`)
-        .join(', ')}`,
-  )
   const rest = missing + extra + different - keys.length
-  return [
-    `${source}:`,
-    ...lines,
-    ...(rest > 0 ? [`  and ${formatExact(rest)} more; --limit ${formatExact(rest + keys.length).replaceAll(',', '')} names them`] : []),
-  ]
+  const more = rest > 0 ? [`  and ${formatExact(rest)} more; --limit ${rest + keys.length} names them`] : []
+  return [`${source}:`, ...keys.flatMap(keyLines), ...more]
+}
+
+function keyLines({ kind, key, columns = [], values }: DifferingKey): string[] {
+  const named = Object.entries(key).map(([name, text]) => `${name}=${text ?? 'NULL'}`)
+  const line = `  ${kind.padEnd(9)}  ${named.join(', ')}`
+  if (values === undefined) return [columns.length === 0 ? line : `${line}: ${columns.join(', ')}`]
+  return [line, ...Object.entries(values).map(([name, { source, sink }]) => `    ${name}: ${shown(source)} → ${shown(sink)}`)]
+}
+
+const MOST_SHOWN = 200
+
+function shown(text: string | null): string {
+  return text === null ? 'NULL' : fit(JSON.stringify(text), MOST_SHOWN)
 }
 
 const DRAW_MILLIS = 200

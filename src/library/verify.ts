@@ -1,3 +1,4 @@
+import { delay } from '../async/abort.ts'
 import { knownTables, plannedTables } from '../engine/choose.ts'
 import { pipelineIdentity } from '../engine/name.ts'
 import { connectorContext, openSource, readOnlyMemory } from '../engine/open.ts'
@@ -19,6 +20,10 @@ export interface VerifyRequest {
   readonly options: PipelineOptions | null
   /** How many differing keys of a table are named. */
   readonly limit: number
+  /** Name the values that differ, too. */
+  readonly showValues: boolean
+  /** The pipeline runs and both sides change: what differs is looked at again at a common position. */
+  readonly live: boolean
   readonly onProgress?: (progress: VerifyProgress) => void
 }
 
@@ -36,10 +41,11 @@ export interface VerifyReport {
 /** Compares both sides; changes nothing on either. */
 export async function verifyPipeline(request: VerifyRequest, environment: Environment): Promise<VerifyReport> {
   const start = environment.clock()
-  const { source, sink, limit } = request
+  const { source, sink, limit, showValues } = request
   const signal = environment.abort
   const name = request.pipeline?.name ?? pipelineIdentity({ name: null, source, sink }).name
   const pairs = request.pipeline === null ? await plannedPairs(request, name, environment) : recordedPairs(request.pipeline.tables)
+  await using live = request.live ? await openLive(source, name, environment) : null
   await using ours = await openSide(source, 'source', name, environment)
   await using theirs = await openSide(sink, 'sink', name, environment)
   const { tables, problems } = await verifyTables(
@@ -48,6 +54,8 @@ export async function verifyPipeline(request: VerifyRequest, environment: Enviro
       sink: theirs,
       tables: pairs.tables,
       limit,
+      showValues,
+      live,
       clock: environment.clock,
       ...(request.onProgress === undefined ? {} : { onProgress: request.onProgress }),
     },
@@ -76,6 +84,37 @@ async function openSide(
     throw new TailraceError('CONFIG', `${connector.title} cannot be compared`, { hint: 'PostgreSQL, DuckDB and SQLite can', path: side })
   const lent = { pipeline: `verify-${name}`, deletes: 'hard' as const, memory: readOnlyMemory(), environment }
   return connector.comparison.open(config, connectorContext(lent, side))
+}
+
+const LOOK_MILLIS = 50
+
+/** Waits for the pipeline that runs: until it has saved a position at or past the end of the source's log. */
+async function openLive(
+  endpoint: Endpoint,
+  name: string,
+  environment: Environment,
+): Promise<AsyncDisposable & { caughtUp(signal: AbortSignal): Promise<void> }> {
+  const lent = { pipeline: name, deletes: 'hard' as const, memory: readOnlyMemory(), environment }
+  const source = await openSource(endpoint, connectorContext(lent, 'source'))
+  return {
+    caughtUp: async (signal) => {
+      const head = await source.head?.(signal)
+      for (;;) {
+        const record = await environment.store.find(name)
+        const order =
+          record?.position === null || record === null || head === undefined ? undefined : source.comparePositions?.(record.position, head)
+        if (order === 0 || order === 1) return
+        if (record?.alive !== true)
+          throw new TailraceError('CONFIG', `${name} does not run, so it will not come to a common position with its source`, {
+            hint: 'without --live both sides are compared as they are',
+            path: 'live',
+          })
+        await delay(LOOK_MILLIS, signal)
+        signal.throwIfAborted()
+      }
+    },
+    [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
+  }
 }
 
 interface Pairs {
@@ -114,11 +153,12 @@ async function plannedPairs({ options, source }: VerifyRequest, name: string, en
   }
 }
 
-function differenceProblem({ source, missing, extra, different }: VerifiedTable): Problem {
+function differenceProblem({ source, missing, extra, different, undecided }: VerifiedTable): Problem {
   const counts = [
     [missing, 'missing'],
     [extra, 'extra'],
     [different, 'different'],
+    [undecided, 'not decided, as they change all the time'],
   ] as const
   const said = counts.filter(([count]) => count > 0).map(([count, word]) => `${count.toLocaleString('en-US')} ${word}`)
   return { severity: 'error', code: 'DIFFERENT', message: `${source} differs: ${said.join(', ')}`, path: source }

@@ -97,6 +97,12 @@ export interface HashedRow {
   readonly count: number
 }
 
+export interface RowFields {
+  readonly key: HashedRow['key']
+  /** For each column. */
+  readonly fields: readonly (string | null)[]
+}
+
 /** What both sides agreed on. */
 export interface Agreement {
   readonly encoding: RowEncoding
@@ -120,6 +126,8 @@ export interface SideRows {
   /** Digests of a region's buckets, by the first so many hex digits; rows hashed one by one. */
   buckets(region: Region, digits: number, signal: AbortSignal): Promise<ReadonlyMap<string, Digest>>
   rows(region: Region, signal: AbortSignal): Promise<readonly HashedRow[]>
+  /** Each column's text in its form, or its MD5 (`hashed`), of rows with a key: to tell which columns differ. */
+  fields(region: Region, hashed: boolean, signal: AbortSignal): Promise<readonly RowFields[]>
 }
 
 export interface SideTable {

@@ -1,4 +1,4 @@
-import type { Agreement, Digest, HashedRow, KeyRange, Region, SideRows } from '../sdk/compare.ts'
+import type { Agreement, Digest, HashedRow, KeyRange, Region, RowFields, SideRows } from '../sdk/compare.ts'
 import { asTailraceError } from '../sdk/errors.ts'
 import { Pool } from './pool.ts'
 
@@ -9,6 +9,23 @@ export interface Difference {
   readonly kind: DifferenceKind
   readonly key: readonly (string | null)[]
   readonly count: number
+  /** Where the row is on both sides and somebody wants to know: the columns that differ, by their numbers. */
+  readonly columns?: readonly DifferingColumn[]
+}
+
+export interface DifferingColumn {
+  readonly column: number
+  /** Texts, where values are asked for. */
+  readonly source: string | null
+  readonly sink: string | null
+}
+
+/** What makes a comparison possible while both sides change. */
+export interface LiveComparison {
+  /** Resolves when the sink has everything that the source has committed before the call. */
+  caughtUp(signal: AbortSignal): Promise<void>
+  /** Rows that changed on every look. */
+  readonly onUndecided: (rows: number) => void
 }
 
 export interface RowCounts {
@@ -26,6 +43,10 @@ export interface CompareRowsOptions {
   readonly estimate: { readonly rows: number; readonly bytes: number }
   readonly parallel: number
   readonly onDifference: (difference: Difference) => void
+  /** Whether the columns of a row that differs are still of interest: null, or as hashes or with their values. */
+  readonly details: () => 'hashes' | 'values' | null
+  /** Null: nobody writes meanwhile. */
+  readonly live: LiveComparison | null
   /** Rows of both sides that were compared since the last call. */
   readonly onRows: (counts: RowCounts) => void
 }
@@ -42,6 +63,8 @@ const ROW_BYTES = 160
 /** Rows in a bucket, as expected. */
 const BUCKET_ROWS = 500
 const MOST_DIGITS = 4
+/** Looks at a region under write load before what changes in it all the time is given up. */
+const MOST_LOOKS = 20
 /** Buckets of one query. */
 const BUCKETS = 64
 
@@ -118,6 +141,7 @@ class RowComparison {
   async #cut(region: Region, source: Digest, sink: Digest): Promise<void> {
     const rows = Math.max(source.rows, sink.rows)
     if (rows <= FEW_ROWS) return this.#leaf(region)
+    if (await this.#wasLate(region)) return
     const side = source.rows >= sink.rows ? this.#options.source : this.#options.sink
     const { rows: where } = region
     const pieces = where.kind === 'range' && region.buckets === undefined ? await this.#pieces(where, side, Math.ceil(rows / PIECES)) : []
@@ -127,6 +151,16 @@ class RowComparison {
       const [ours, theirs] = await this.#digests(smaller)
       if (!isSame(ours, theirs)) await this.#cut(smaller, ours, theirs)
     }
+  }
+
+  /** Whether the sink was only behind: at a common position both are the same. */
+  async #wasLate(region: Region): Promise<boolean> {
+    const { live, source, sink } = this.#options
+    if (live === null) return false
+    const first = await source.digest(region, true, this.#signal)
+    await live.caughtUp(this.#signal)
+    const theirs = await sink.digest(region, true, this.#signal)
+    return isSame(first, theirs) && isSame(first, await source.digest(region, true, this.#signal))
   }
 
   async #pieces(range: KeyRange, side: SideRows, rows: number): Promise<KeyRange[]> {
@@ -187,12 +221,68 @@ class RowComparison {
   }
 
   async #leaf(region: Region): Promise<void> {
-    const [source, sink] = await Promise.all([
-      this.#options.source.rows(region, this.#signal),
-      this.#options.sink.rows(region, this.#signal),
-    ])
-    for (const difference of differences(source, sink)) this.#options.onDifference(difference)
+    const found = this.#options.live === null ? await this.#look(region) : await this.#settled(region, this.#options.live)
+    for (const difference of await this.#detailed(region, found)) this.#options.onDifference(difference)
   }
+
+  async #look(region: Region): Promise<Difference[]> {
+    const { source, sink } = this.#options
+    const [ours, theirs] = await Promise.all([source.rows(region, this.#signal), sink.rows(region, this.#signal)])
+    return differences(ours, theirs)
+  }
+
+  /**
+   * Differences that are no delay: of rows that the source did not change while the sink came to a common position and was
+   * read. Seen twice, for a row may have been changed and changed back in between.
+   */
+  async #settled(region: Region, live: LiveComparison): Promise<Difference[]> {
+    const { source, sink } = this.#options
+    let before = new Set<string>()
+    for (let look = 1; ; look++) {
+      const first = await source.rows(region, this.#signal)
+      await live.caughtUp(this.#signal)
+      const theirs = await sink.rows(region, this.#signal)
+      const second = await source.rows(region, this.#signal)
+      const found = differences(second, theirs)
+      const moved = new Set(differences(first, second).map(({ key }) => JSON.stringify(key)))
+      const stable = found.filter(({ key }) => !moved.has(JSON.stringify(key)))
+      const seen = new Set(stable.map(wordsOf))
+      if (stable.length === found.length && seen.size === before.size && [...seen].every((each) => before.has(each))) return found
+      if (look >= MOST_LOOKS) {
+        live.onUndecided(found.length - stable.length)
+        return stable
+      }
+      before = seen
+      // Nothing differs any more: no second look is needed for that.
+      if (found.length === 0) return []
+    }
+  }
+
+  async #detailed(region: Region, found: readonly Difference[]): Promise<readonly Difference[]> {
+    const details = this.#options.details()
+    if (details === null || !found.some(({ kind, key }) => kind === 'different' && key.length > 0)) return found
+    const hashed = details === 'hashes'
+    const [ours, theirs] = await Promise.all([
+      this.#options.source.fields(region, hashed, this.#signal),
+      this.#options.sink.fields(region, hashed, this.#signal),
+    ])
+    const [left, right] = [byKey(ours), byKey(theirs)]
+    return found.map((difference) => {
+      const text = JSON.stringify(difference.key)
+      const [a, b] = [left.get(text), right.get(text)]
+      if (difference.kind !== 'different' || a === undefined || b === undefined) return difference
+      const columns = a.flatMap((source, column) => (source === b[column] ? [] : [{ column, source, sink: b[column] ?? null }]))
+      return { ...difference, columns }
+    })
+  }
+}
+
+function byKey(rows: readonly RowFields[]): ReadonlyMap<string, RowFields['fields']> {
+  return new Map(rows.map(({ key, fields }) => [JSON.stringify(key), fields]))
+}
+
+function wordsOf({ kind, key, count }: Difference): string {
+  return JSON.stringify([kind, key, count])
 }
 
 const NO_ROWS: Digest = { rows: 0, hash: '' }

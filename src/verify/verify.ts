@@ -4,7 +4,7 @@ import { asTailraceError, type Problem } from '../sdk/errors.ts'
 import type { SinkTable } from '../sdk/sink.ts'
 import type { SourceTable } from '../sdk/source.ts'
 import { agree } from './agree.ts'
-import { compareRows, type Difference, type RowCounts } from './compare-rows.ts'
+import { compareRows, type Difference, type LiveComparison, type RowCounts } from './compare-rows.ts'
 
 /** A table and where its copy stands. */
 export interface TablePair {
@@ -21,6 +21,10 @@ export interface VerifyRequest {
   readonly tables: readonly TablePair[]
   /** How many differing keys of a table are named. */
   readonly limit: number
+  /** Name the values that differ, too. */
+  readonly showValues: boolean
+  /** Both sides change meanwhile; null: nobody writes. */
+  readonly live: Pick<LiveComparison, 'caughtUp'> | null
   readonly clock: () => number
   readonly onProgress?: (progress: VerifyProgress) => void
 }
@@ -39,6 +43,9 @@ export interface DifferingKey {
   readonly kind: Difference['kind']
   /** The key's columns and their texts. */
   readonly key: Readonly<Record<string, string | null>>
+  /** The columns that differ; the values where they are asked for. */
+  readonly columns?: readonly string[]
+  readonly values?: Readonly<Record<string, { readonly source: string | null; readonly sink: string | null }>>
 }
 
 export interface VerifiedTable {
@@ -52,6 +59,8 @@ export interface VerifiedTable {
   readonly extra: number
   /** On both sides with other values. */
   readonly different: number
+  /** Rows that changed on every look, under `--live`. */
+  readonly undecided: number
   /** The first differing keys. */
   readonly keys: readonly DifferingKey[]
   /** What was compared otherwise than as it is in the source. */
@@ -106,8 +115,9 @@ async function verifyTable(
     return {
       problems: mismatches.map(({ what }) => ({ severity: 'error', code: 'DIFFERENT', message: `${pair.id}: ${what}`, path: pair.id })),
     }
-  const found = new Findings(compared, request.limit)
+  const found = new Findings(compared, request)
   let rows: RowCounts = { source: 0, sink: 0 }
+  let undecided = 0
   await compareRows(
     {
       source: source.open(agreement),
@@ -117,6 +127,16 @@ async function verifyTable(
       estimate: source.estimate,
       parallel: Math.max(request.source.parallel, request.sink.parallel),
       onDifference: (difference) => found.add(difference),
+      details: () => (found.isFull ? null : request.showValues ? 'values' : 'hashes'),
+      live:
+        request.live === null
+          ? null
+          : {
+              caughtUp: (given) => request.live!.caughtUp(given),
+              onUndecided: (more) => {
+                undecided += more
+              },
+            },
       onRows: (more) => {
         rows = { source: rows.source + more.source, sink: rows.sink + more.sink }
         const doneRows = before.doneRows + rows.source
@@ -128,7 +148,19 @@ async function verifyTable(
   const { missing, extra, different } = found
   const keys = found.keys.toSorted((a, b) => byKey.compare(keyText(a), keyText(b)))
   const seconds = Math.round(request.clock() - start) / 1000
-  return { source: pair.id, sink: pair.label, equal: found.count === 0, rows, missing, extra, different, keys, notes, seconds }
+  return {
+    source: pair.id,
+    sink: pair.label,
+    equal: found.count === 0 && undecided === 0,
+    rows,
+    missing,
+    extra,
+    different,
+    undecided,
+    keys,
+    notes,
+    seconds,
+  }
 }
 
 const byKey = new Intl.Collator('en', { numeric: true })
@@ -165,20 +197,36 @@ class Findings {
   different = 0
   readonly keys: DifferingKey[] = []
   readonly #names: readonly string[]
+  readonly #columns: readonly string[]
   readonly #limit: number
+  readonly #showValues: boolean
 
-  constructor({ columns, key }: ComparedTable, limit: number) {
-    this.#names = key.map((index) => columns[index]!.name)
+  constructor({ columns, key }: ComparedTable, { limit, showValues }: Pick<VerifyRequest, 'limit' | 'showValues'>) {
+    this.#columns = columns.map(({ name }) => name)
+    this.#names = key.map((index) => this.#columns[index]!)
     this.#limit = limit
+    this.#showValues = showValues
+  }
+
+  get isFull(): boolean {
+    return this.keys.length >= this.#limit
   }
 
   get count(): number {
     return this.missing + this.extra + this.different
   }
 
-  add({ kind, key, count }: Difference): void {
+  add({ kind, key, count, columns }: Difference): void {
     this[kind] += count
-    if (key.length === 0 || this.keys.length >= this.#limit) return
-    this.keys.push({ kind, key: Object.fromEntries(this.#names.map((name, i) => [name, key[i] ?? null])) })
+    if (key.length === 0 || this.isFull) return
+    const named = columns?.map(({ column, source, sink }) => ({ name: this.#columns[column]!, source, sink }))
+    this.keys.push({
+      kind,
+      key: Object.fromEntries(this.#names.map((name, i) => [name, key[i] ?? null])),
+      ...(named === undefined ? {} : { columns: named.map(({ name }) => name) }),
+      ...(named === undefined || !this.#showValues
+        ? {}
+        : { values: Object.fromEntries(named.map(({ name, source, sink }) => [name, { source, sink }])) }),
+    })
   }
 }

@@ -89,7 +89,7 @@ export class Pipeline {
     const options = await this.#options(this.#settings, new Probe())
     const { name } = pipelineIdentity(options)
     const pipeline = { name, tables: await this.store.tables(name) }
-    const request = { source: options.source, sink: options.sink, pipeline, options: null, limit }
+    const request = { source: options.source, sink: options.sink, pipeline, options: null, limit, showValues: false, live: false }
     return verifyPipeline(request, testEnvironment(folder.path, this.store))
   }
 

@@ -1,4 +1,4 @@
-import type { Agreement, ComparedTable, Digest, Form, HashedRow, KeyRange, Region, SideRows } from '../compare.ts'
+import type { Agreement, ComparedTable, Digest, Form, HashedRow, KeyRange, Region, RowFields, SideRows } from '../compare.ts'
 
 /** What the SQL of a comparison looks like in one system. */
 export interface CompareDialect {
@@ -100,6 +100,19 @@ export class SqlRows implements SideRows {
       signal,
     )
     return found.map((row) => ({ key: row.slice(0, -2), hash: row.at(-2) ?? '', count: Number(row.at(-1)) }))
+  }
+
+  async fields(region: Region, hashed: boolean, signal: AbortSignal): Promise<readonly RowFields[]> {
+    const texts = this.#agreement.forms.map((form, column) => {
+      const text = this.#dialect.text(column, textForm(form))
+      return hashed ? this.#dialect.md5(text) : text
+    })
+    const found = await this.#dialect.query(
+      `SELECT ${[...this.#keys, ...texts].map((text, i) => `${text} AS f${i}`).join(', ')} FROM ${this.#from(region)}`,
+      signal,
+    )
+    const keys = this.#keys.length
+    return found.map((row) => ({ key: row.slice(0, keys), fields: row.slice(keys) }))
   }
 
   #field(column: number): string {
