@@ -232,30 +232,37 @@ class RowComparison {
   }
 
   /**
-   * Differences that are no delay: of rows that the source did not change while the sink came to a common position and was
-   * read. Seen twice, for a row may have been changed and changed back in between.
+   * Differences that are no delay. The sink is read at or past a position that it shares with the first of two looks at the
+   * source: a row that is there as one of them shows it is equal at a position between. What differs from both is looked at
+   * again; it counts when the source did not change it meanwhile, twice, for a row may have been changed and changed back.
    */
   async #settled(region: Region, live: LiveComparison): Promise<Difference[]> {
     const { source, sink } = this.#options
-    let before = new Set<string>()
-    for (let look = 1; ; look++) {
+    const confirmed: Difference[] = []
+    let suspects: ReadonlyMap<string, Difference | null> | null = null
+    for (let look = 1; look <= MOST_LOOKS; look++) {
       const first = await source.rows(region, this.#signal)
       await live.caughtUp(this.#signal)
       const theirs = await sink.rows(region, this.#signal)
       const second = await source.rows(region, this.#signal)
-      const found = differences(second, theirs)
-      const moved = new Set(differences(first, second).map(({ key }) => JSON.stringify(key)))
-      const stable = found.filter(({ key }) => !moved.has(JSON.stringify(key)))
-      const seen = new Set(stable.map(wordsOf))
-      if (stable.length === found.length && seen.size === before.size && [...seen].every((each) => before.has(each))) return found
-      if (look >= MOST_LOOKS) {
-        live.onUndecided(found.length - stable.length)
-        return stable
+      const before = new Set(differences(first, theirs).map(keyOf))
+      const moved = new Set(differences(first, second).map(keyOf))
+      const next = new Map<string, Difference | null>()
+      for (const difference of differences(second, theirs)) {
+        const key = keyOf(difference)
+        // Of rows without a key some may be missing, and others too many.
+        const id = `${difference.kind} ${key}`
+        const seen = suspects?.get(id)
+        if (!before.has(key) || (suspects !== null && seen === undefined)) continue
+        if (moved.has(key)) next.set(id, null)
+        else if (seen !== null && seen !== undefined && wordsOf(seen) === wordsOf(difference)) confirmed.push(difference)
+        else next.set(id, difference)
       }
-      before = seen
-      // Nothing differs any more: no second look is needed for that.
-      if (found.length === 0) return []
+      if (next.size === 0) return confirmed
+      suspects = next
     }
+    live.onUndecided(suspects?.size ?? 0)
+    return confirmed
   }
 
   async #detailed(region: Region, found: readonly Difference[]): Promise<readonly Difference[]> {
@@ -279,6 +286,10 @@ class RowComparison {
 
 function byKey(rows: readonly RowFields[]): ReadonlyMap<string, RowFields['fields']> {
   return new Map(rows.map(({ key, fields }) => [JSON.stringify(key), fields]))
+}
+
+function keyOf({ key }: Difference): string {
+  return JSON.stringify(key)
 }
 
 function wordsOf({ kind, key, count }: Difference): string {

@@ -8,7 +8,7 @@ import { runPipeline } from '../../src/engine/pipeline.ts'
 import { planPipeline } from '../../src/engine/plan.ts'
 import type { Report } from '../../src/engine/report.ts'
 import { pipelineOptions, type PipelineSettings } from '../../src/library/settings.ts'
-import { verifyPipeline, type VerifyReport } from '../../src/library/verify.ts'
+import { verifyPipeline, type VerifyReport, type VerifyRequest } from '../../src/library/verify.ts'
 import { resolveEndpoint } from '../../src/sdk/config/endpoint.ts'
 import { References } from '../../src/sdk/config/references.ts'
 import type { Connector } from '../../src/sdk/connector.ts'
@@ -84,12 +84,21 @@ export class Pipeline {
   }
 
   /** What `tailrace verify` says of the tables that it copied. */
-  async verify(limit = 10): Promise<VerifyReport> {
+  async verify(more: Partial<Pick<VerifyRequest, 'limit' | 'live' | 'showValues'>> = {}): Promise<VerifyReport> {
     await using folder = await tempFolder('tr-verify-')
     const options = await this.#options(this.#settings, new Probe())
     const { name } = pipelineIdentity(options)
     const pipeline = { name, tables: await this.store.tables(name) }
-    const request = { source: options.source, sink: options.sink, pipeline, options: null, limit, showValues: false, live: false }
+    const request = {
+      source: options.source,
+      sink: options.sink,
+      pipeline,
+      options: null,
+      limit: 10,
+      showValues: false,
+      live: false,
+      ...more,
+    }
     return verifyPipeline(request, testEnvironment(folder.path, this.store))
   }
 
