@@ -23,23 +23,31 @@ export interface Finished {
   readonly seconds: number
   readonly code: number | null
   readonly peakMegabytes: number | null
+  readonly stdout: string
   readonly stderr: string
 }
 
 /** Runs a command to its end; its peak memory is read from the kernel while it lives. */
-export async function run(command: string, args: readonly string[], options: { readonly cwd?: string } = {}): Promise<Finished> {
+export async function run(
+  command: string,
+  args: readonly string[],
+  { keepOutput = false, ...options }: { readonly cwd?: string; readonly keepOutput?: boolean } = {},
+): Promise<Finished> {
   const started = performance.now()
-  const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'], ...options })
-  let stderr = ''
-  child.stderr.on('data', (chunk: Buffer) => {
+  const child = spawn(command, args, { stdio: ['ignore', keepOutput ? 'pipe' : 'ignore', 'pipe'], ...options })
+  let [stdout, stderr] = ['', '']
+  child.stdout?.on('data', (chunk: Buffer) => {
+    stdout += chunk.toString('utf8')
+  })
+  child.stderr?.on('data', (chunk: Buffer) => {
     stderr = (stderr + chunk.toString('utf8')).slice(-4000)
   })
   const watch = new PeakMemory(child.pid)
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject)
-    child.once('exit', resolve)
+    child.once('close', resolve)
   })
-  return { seconds: (performance.now() - started) / 1000, code, peakMegabytes: watch.end(), stderr }
+  return { seconds: (performance.now() - started) / 1000, code, peakMegabytes: watch.end(), stdout, stderr }
 }
 
 /** Runs and demands exit code 0. */

@@ -4,14 +4,16 @@ import { startPostgres } from '../src/testing/postgres-server.ts'
 import { must, saveResult, type Row } from './kit.ts'
 import { benchRelay, makeTable } from './snapshot.ts'
 import { benchBacklog } from './stream.ts'
+import { benchVerify } from './verify.ts'
 
 const { values } = parseArgs({
   options: {
     rows: { type: 'string', default: '10000,1000000' },
     changes: { type: 'string', default: '200000' },
+    'verify-rows': { type: 'string', default: '3000000' },
     rounds: { type: 'string', default: '5' },
     pg: { type: 'string', default: '18' },
-    only: { type: 'string', default: 'snapshot,stream' },
+    only: { type: 'string', default: 'snapshot,stream,verify' },
   },
 })
 const rounds = Number(values.rounds)
@@ -38,7 +40,13 @@ if (parts.has('stream'))
   for (const size of [1, 10, 100_000])
     rows.push(await benchBacklog(server, size === 1 ? Number(values.changes) / 2 : Number(values.changes), size, rounds))
 
-const command = `npm run bench -- --rows ${values.rows} --changes ${values.changes} --rounds ${values.rounds} --pg ${values.pg} --only ${values.only}`
+if (parts.has('verify')) {
+  const count = Number(values['verify-rows'])
+  await makeTable(server, count)
+  rows.push(...(await benchVerify(server, count, rounds)))
+}
+
+const command = `npm run bench -- --rows ${values.rows} --changes ${values.changes} --verify-rows ${values['verify-rows']} --rounds ${values.rounds} --pg ${values.pg} --only ${values.only}`
 const notes = [
   'Times are those of whole commands, start of Node included. Snapshot: both sides are compared row by row (count and sum of row hashes) in every round.',
   `PostgreSQL ${values.pg}, fsync on, source and target in one server on the same machine, which shares its cores with the client.`,

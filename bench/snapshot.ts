@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { PostgresServer } from '../src/testing/postgres-server.ts'
-import { must, paired, query, TAILRACE, type Row } from './kit.ts'
+import { must, paired, query, TAILRACE, type Finished, type Row } from './kit.ts'
 
 const COLUMNS = `id bigint, a int, b text, c text, n numeric(12,2), ts timestamptz, flag boolean, j jsonb`
 
@@ -26,22 +26,28 @@ async function expectEqual(server: PostgresServer): Promise<void> {
   if (source !== target) throw new Error(`the copy differs: ${source} and ${target}`)
 }
 
+async function fresh(server: PostgresServer): Promise<void> {
+  await query(server, 'DROP TABLE IF EXISTS usual; DROP SCHEMA IF EXISTS tailrace CASCADE', 'target')
+  await query(server, 'CHECKPOINT')
+}
+
+/** A new copy by psql: COPY out, binary, piped into COPY in, then the primary key. */
+export async function psqlCopy(server: PostgresServer): Promise<Finished> {
+  await fresh(server)
+  const script = `psql -q "${server.uri('target')}" -c 'CREATE TABLE usual (${COLUMNS})' && psql -q "${server.uri()}" -c 'COPY usual TO STDOUT BINARY' | psql -q "${server.uri('target')}" -c 'COPY usual FROM STDIN BINARY' && psql -q "${server.uri('target')}" -c 'ALTER TABLE usual ADD PRIMARY KEY (id)'`
+  return must('bash', ['-c', script])
+}
+
 /** PostgreSQL → PostgreSQL: `psql` COPY out, binary, piped into COPY in, then the primary key; against `tailrace sync`. */
 export async function benchRelay(server: PostgresServer, rows: number, rounds: number, workers: number): Promise<Row> {
-  const fresh = async (): Promise<void> => {
-    await query(server, 'DROP TABLE IF EXISTS usual; DROP SCHEMA IF EXISTS tailrace CASCADE', 'target')
-    await query(server, 'CHECKPOINT')
-  }
   let peak = 0
   const peer = async (): Promise<number> => {
-    await fresh()
-    const script = `psql -q "${server.uri('target')}" -c 'CREATE TABLE usual (${COLUMNS})' && psql -q "${server.uri()}" -c 'COPY usual TO STDOUT BINARY' | psql -q "${server.uri('target')}" -c 'COPY usual FROM STDIN BINARY' && psql -q "${server.uri('target')}" -c 'ALTER TABLE usual ADD PRIMARY KEY (id)'`
-    const { seconds } = await must('bash', ['-c', script])
+    const { seconds } = await psqlCopy(server)
     await expectEqual(server)
     return seconds
   }
   const ours = async (): Promise<number> => {
-    await fresh()
+    await fresh(server)
     const state = join(process.env['TMPDIR'] ?? '/tmp', `bench-state-${process.pid}.db`)
     await rm(state, { force: true })
     const done = await must(process.execPath, [
