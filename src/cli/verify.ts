@@ -60,7 +60,7 @@ function refuseSelection({ options }: CommandContext, name: string): void {
   if (given !== undefined)
     throw usage(
       `--${given} means nothing for ${name}, which remembers how its tables are copied`,
-      `tailrace verify <source> <sink> --${given} …`,
+      'to compare on other terms: tailrace verify <source> <sink>',
     )
 }
 

@@ -5,6 +5,7 @@ import type { ControlRequest } from '../state/store.ts'
 import { readAgain } from './again.ts'
 import { addTables, isAnswer } from './join.ts'
 import { transition } from './machine.ts'
+import { repair } from './repair.ts'
 import type { Run } from './run.ts'
 import { NOTHING_KEPT } from './tables.ts'
 import { letGo } from './writers.ts'
@@ -34,6 +35,8 @@ async function obeyOne(run: Run, request: ControlRequest, signal: AbortSignal): 
       return removeTables(run, request.tables, signal)
     case 'resnapshot':
       return readTables(run, request.tables, signal)
+    case 'repair':
+      return repairParts(run, request, signal)
     case 'pause':
     case 'resume':
       // Wishes that stay: the store keeps them apart.
@@ -58,6 +61,10 @@ async function removeTables(run: Run, ids: readonly TableId[], signal: AbortSign
 async function readTables(run: Run, ids: readonly TableId[], signal: AbortSignal): Promise<void> {
   if (run.options.snapshot !== 'never') return readAgain(run, ids, 'as asked', signal)
   run.note({ severity: 'warning', code: 'CONFIG', message: `${ids.join(', ')} is not read again: --snapshot never forbids it` })
+}
+
+async function repairParts(run: Run, { table, parts }: Extract<ControlRequest, { kind: 'repair' }>, signal: AbortSignal): Promise<void> {
+  return run.options.snapshot === 'never' ? readTables(run, [table], signal) : repair(run, table, parts, signal)
 }
 
 /** Tables that a person took out while nobody ran: before anything is looked at, for they may be what stands in the way. */

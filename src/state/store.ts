@@ -117,10 +117,18 @@ export interface DeadLetter {
   readonly at: number
 }
 
+/** `from <= value < to`; null: no bound. */
+export interface KeyPart {
+  readonly from: string | null
+  readonly to: string | null
+}
+
 export type ControlRequest =
   | { readonly kind: 'pause' }
   | { readonly kind: 'resume' }
   | { readonly kind: 'resnapshot'; readonly tables: readonly TableId[] }
+  /** Parts of the order of the key's first column, sorted and apart; none: the whole table. */
+  | { readonly kind: 'repair'; readonly table: TableId; readonly parts: readonly KeyPart[] }
   | { readonly kind: 'add-tables'; readonly tables: readonly string[] }
   | { readonly kind: 'remove-tables'; readonly tables: readonly TableId[] }
 

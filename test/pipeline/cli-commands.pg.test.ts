@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { describe, test } from 'node:test'
 import type { PipelineStatus } from '../../src/library/status.ts'
+import type { VerifyReport } from '../../src/library/verify.ts'
 import { onePipeline, targetValue, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
 import { runCli, type Ended } from '../kit/run-cli.ts'
 import { openSqlite } from '../kit/sqlite-file.ts'
@@ -98,6 +99,45 @@ describe('commands on a pipeline from PostgreSQL to SQLite', { concurrency: 2 },
     await command(p, ['resume', 'p'])
     assert.equal((await again.ended()).code, 0)
     await p.equal('t')
+  })
+
+  test('verify: exit code 0 when equal, 4 when not, the keys and columns, values only when asked for', async () => {
+    await using p = await started()
+    await p.catchUp()
+    const equal = await command(p, ['verify', 'p'])
+    assert.match(equal.stdout, /^public\.t +20 +20 +0 +0 +0 +equal/m)
+    assert.match(equal.stdout, /^equal: 20 rows in/m)
+    const ends = [p.source.uri, `sqlite:${p.targetFile}`]
+    assert.equal((await object<VerifyReport>(p, ['verify', ...ends])).ok, true)
+
+    damage(p, `DELETE FROM t WHERE id = 3; UPDATE t SET word = 'a secret' WHERE id = 7; INSERT INTO t VALUES (99, 1, 'x')`)
+    const found = await command(p, ['verify', 'p'], 4)
+    assert.match(found.stdout, /^public\.t +20 +20 +1 +1 +1 +DIFFERENT/m)
+    for (const line of ['missing    id=3', 'different  id=7: word', 'extra      id=99'])
+      assert.ok(found.stdout.includes(line), found.stdout)
+    assert.doesNotMatch(found.stdout + found.stderr, /secret/)
+    assert.match(found.stderr, /error: public\.t differs: 1 missing, 1 extra, 1 different/)
+    assert.match((await command(p, ['verify', 'p', '--show-values'], 4)).stdout, /word: "row 7" → "a secret"/)
+    assert.match((await command(p, ['verify', 'p', '--limit', '1'], 4)).stdout, /and 2 more; --limit 3 names them/)
+    const report = await object<VerifyReport>(p, ['verify', ...ends], 4)
+    assert.deepEqual([report.ok, report.problems[0]?.code, report.tables[0]?.missing], [false, 'DIFFERENT', 1])
+    assert.equal(
+      (await object<VerifyReport>(p, ['verify', ...ends, '--exclude', 't.word', '--where', 't=id NOT IN (3, 99)'], 4)).tables[0]?.extra,
+      1,
+    )
+
+    assert.match((await command(p, ['verify', 'p', '--live'], 4)).stdout, /DIFFERENT/, 'it has everything although it does not run')
+    await p.source.query("INSERT INTO t VALUES (100, 1, 'later')")
+    assert.match((await command(p, ['verify', 'p', '--live'], 2)).stderr, /p does not run/)
+    assert.match((await command(p, ['verify', 'p', '--where', 't=id > 3'], 2)).stderr, /--where means nothing for p/)
+    assert.match((await command(p, ['verify', 'p', '--tables', 'tt'], 2)).stderr, /did you mean/)
+    assert.match((await command(p, ['verify', 'q'], 2)).stderr, /there is no pipeline `q`/)
+    assert.match((await command(p, ['verify'], 2)).stderr, /no source is given/)
+    assert.match((await command(p, ['verify', ends[0]!, 'sqlite:none.db'], 2)).stderr, /there is no file/)
+    assert.match((await command(p, ['verify', ends[0]!, '/dev/null'], 2)).stderr, /cannot be compared/)
+    await p.source.server.stop()
+    assert.match((await command(p, ['verify', 'p'], 3)).stderr, /PostgreSQL/)
+    await p.source.server.start()
   })
 
   test('resnapshot: the runner reads the table again, or the next one does', async () => {

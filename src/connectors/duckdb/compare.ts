@@ -33,7 +33,8 @@ export class DuckDbSide implements ComparisonSide {
   static async open(config: DuckDbConfig, context: ConnectorContext): Promise<DuckDbSide> {
     const path = canonicalPath(config.path)
     // Opening would make it.
-    if (!existsSync(path)) throw new TailraceError('CONFIG', `there is no file ${path}`, { hint: 'tailrace sync makes it', path: 'sink' })
+    if (!existsSync(path))
+      throw new TailraceError('CONFIG', `there is no file ${path}`, { hint: 'tailrace sync <source> <sink> makes it', path: 'sink' })
     const { threads, memoryLimit = null } = config
     const scratch = (): string => {
       const folder = join(context.scratch(), 'duckdb')

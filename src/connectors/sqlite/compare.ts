@@ -26,7 +26,7 @@ export class SqliteSide implements ComparisonSide {
 
   constructor(config: SqliteConfig) {
     if (!existsSync(config.path))
-      throw new TailraceError('CONFIG', `there is no file ${config.path}`, { hint: 'tailrace sync makes it', path: 'sink' })
+      throw new TailraceError('CONFIG', `there is no file ${config.path}`, { hint: 'tailrace sync <source> <sink> makes it', path: 'sink' })
     this.#path = config.path
     this.#busyMillis = Math.round(config.busyTimeout * 1000)
   }

@@ -31,6 +31,7 @@ export const RESERVED_OPTIONS: ReadonlySet<string> = new Set([
   'config',
   'repair',
   'live',
+  'show-values',
   'limit',
   'after',
   'wait',
