@@ -10,6 +10,7 @@ import { idsOf } from './tables.ts'
 import { listenForInterrupts } from './signals.ts'
 import { readPipeline } from './sync.ts'
 import { splitList } from '../sdk/config/values.ts'
+import { loadTransform } from '../library/transform-file.ts'
 import { usage } from '../sdk/config/problems.ts'
 import type { StateStore } from '../state/store.ts'
 
@@ -19,7 +20,7 @@ const FEW_KEYS = 10
 export async function verifyCommand(context: CommandContext): Promise<number> {
   refuseMoreOperands(context, 1)
   const { io, output, options } = context
-  const { request, store } = context.line.operands.length > 0 ? await ofPipeline(context) : await ofEndpoints(context)
+  const { request, store, runs } = context.line.operands.length > 0 ? await ofPipeline(context) : await ofEndpoints(context)
   await using _ = store
   io.setTitle(`tailrace verify ${request.pipeline?.name ?? ''}`.trimEnd())
   using interrupts = listenForInterrupts(io, (text) => output.note(text))
@@ -27,17 +28,30 @@ export async function verifyCommand(context: CommandContext): Promise<number> {
   const environment = await environmentOf(context, store, { ...interrupts, abort: AbortSignal.any([interrupts.drain, interrupts.abort]) })
   using progress = openVerifyProgress(context)
   const limit = options.count('limit', 0, 1_000_000) ?? FEW_KEYS
-  const report = await context.engine.verifyPipeline(
-    { ...request, limit, showValues: options.flag('show-values'), live: options.flag('live'), onProgress: (so) => progress.update(so) },
-    environment,
-  )
+  const repair = options.flag('repair')
+  const transform = options.text('transform')
+  const asked = {
+    limit,
+    showValues: options.flag('show-values'),
+    // What is repaired under a runner is looked at while it goes on.
+    live: options.flag('live') || (repair && runs),
+    repair,
+    transform: transform === null ? null : await loadTransform(transform, io.folder),
+    onProgress: (so: VerifyProgress) => progress.update(so),
+  }
+  const report = await context.engine.verifyPipeline({ ...request, ...asked }, environment)
   progress[Symbol.dispose]()
   output.result(report, () => reportText(report))
   output.problems(report.problems)
   return exitCodeOf(report)
 }
 
-type Found = { readonly request: Omit<VerifyRequest, 'limit' | 'showValues' | 'live'>; readonly store: StateStore }
+interface Found {
+  readonly request: Pick<VerifyRequest, 'source' | 'sink' | 'pipeline' | 'options'>
+  readonly store: StateStore
+  /** Somebody runs the pipeline now. */
+  readonly runs: boolean
+}
 
 async function ofPipeline(context: CommandContext): Promise<Found> {
   const name = context.line.operands[0]!
@@ -50,7 +64,11 @@ async function ofPipeline(context: CommandContext): Promise<Found> {
   const known = (await store.tables(name)).filter(({ state }) => state !== 'removed')
   const named = context.options.list('tables').flatMap(splitList)
   const ids = new Set(named.length === 0 ? known.map(({ id }) => id) : idsOf(name, named, known))
-  return { request: { source, sink, pipeline: { name, tables: known.filter(({ id }) => ids.has(id)) }, options: null }, store }
+  return {
+    request: { source, sink, pipeline: { name, tables: known.filter(({ id }) => ids.has(id)) }, options: null },
+    store,
+    runs: record.alive,
+  }
 }
 
 const OF_ENDPOINTS = ['map', 'columns', 'exclude', 'where', 'key']
@@ -69,7 +87,7 @@ async function ofEndpoints(context: CommandContext): Promise<Found> {
   const { source, sink } = options
   // Looking must not make.
   const store = (await findState(placeOf(context))) ?? (await openState({ file: null }))
-  return { request: { source, sink, pipeline: null, options }, store }
+  return { request: { source, sink, pipeline: null, options }, store, runs: (await store.find(options.name))?.alive === true }
 }
 
 const COLUMNS = [
@@ -98,9 +116,15 @@ function reportText(report: VerifyReport): string {
   ])
   const lines = rows.length === 0 ? [] : [...formatTable(...withTargets(COLUMNS, rows))]
   for (const table of report.tables) lines.push(...keysOf(table), ...table.notes.map((note) => `${table.source}: ${note}`))
+  if (report.repaired !== null) lines.push(...report.repaired.map(repairedLine))
   const all = report.tables.reduce((sum, { rows: { source } }) => sum + source, 0)
   lines.push(`${report.ok ? 'equal' : 'NOT equal'}: ${formatExact(all)} rows in ${formatElapsed(report.seconds)}`)
   return lines.join('\n')
+}
+
+function repairedLine({ source, missing, extra, different }: VerifiedTable): string {
+  const [m, e, d] = [missing, extra, different].map(formatExact)
+  return `${source} was repaired: ${m} missing, ${e} extra, ${d} different`
 }
 
 function keysOf({ source, keys, missing, extra, different }: VerifiedTable): string[] {

@@ -42,6 +42,11 @@ export interface PipelineOptions {
   readonly onRowError: 'stop' | 'dead-letter'
   /** Parallel snapshot workers. */
   readonly workers: number
+  /**
+   * Only what was asked of an earlier run's tables, as that run has copied them (`verify --repair`): what is not said here is
+   * taken from what the state remembers, tables that are copied are not copied anew.
+   */
+  readonly asBefore?: boolean
 }
 
 /** What the outside lends: tests own all of it. */

@@ -9,6 +9,7 @@ import { checkBoth, findTables, lookAtTargets, prepareTargets } from './prepare.
 import { connectorContext, openSink, openSource } from './open.ts'
 import { inNameOf, pipelineIdentity } from './name.ts'
 import { transition } from './machine.ts'
+import { inManner } from './manner.ts'
 import type { Environment, PipelineOptions } from './options.ts'
 import type { Report } from './report.ts'
 import { Run } from './run.ts'
@@ -48,8 +49,9 @@ async function forgetUntouched({ store }: Environment, { name, source, sink }: P
   await store.remove(name)
 }
 
-async function runLeased(options: PipelineOptions, environment: Environment, identity: PipelineIdentity): Promise<Report> {
+async function runLeased(given: PipelineOptions, environment: Environment, identity: PipelineIdentity): Promise<Report> {
   await using state = await environment.store.open(identity, environment.holder)
+  const options = await inManner(given, state)
   const lent = { pipeline: identity.name, deletes: options.deletes, memory: state.memory, environment }
   await using source = await openSource(options.source, connectorContext(lent, 'source'))
   await using sink = await openSink(options.sink, connectorContext(lent, 'sink'))
@@ -135,7 +137,7 @@ async function refreshSequences(run: Run, signal: AbortSignal): Promise<void> {
 /** A bounded copy is of one view: whatever an earlier, interrupted or finished one left is copied anew. */
 async function copyOnce(run: Run, signal: AbortSignal): Promise<void> {
   for (const table of run.live) {
-    if (table.state === 'done') table.state = transition(table.state, 'read-again')
+    if (table.state === 'done' && run.options.asBefore !== true) table.state = transition(table.state, 'read-again')
   }
   await retrying(run, signal, () => runSnapshot(run, 'bounded', signal))
   if (run.environment.drain.aborted) return

@@ -39,6 +39,7 @@ export async function repair(run: Run, id: TableId, parts: readonly KeyPart[], s
       bytes: index === chunks.findIndex((each) => !each.asked) ? snapshotBytes : 0,
     })),
   )
+  run.repaired.add(id)
   table.rule = 'chunk'
   table.chunks = chunks.length
   table.chunksDone = chunks.filter(({ asked }) => !asked).length

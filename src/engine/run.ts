@@ -42,6 +42,8 @@ export class Run {
   /** What is asked now of tables that were copied on other terms, until it is done. */
   readonly wanted = new Map<TableId, Wanted>()
   readonly fences = new Map<TableId, TableFence>()
+  /** Tables of which parts alone are read again. */
+  readonly repaired = new Set<TableId>()
   /**
    * Shapes that schema changes of the open transaction brought. They count from its commit on: stored earlier, a crash would
    * leave a shape that the target does not have, and no change would come to mend it.

@@ -120,7 +120,8 @@ async function planTable(run: Run, table: PipelineTable, snapshot: Snapshot, mod
   const holds = holdsRows(table, ledger)
   const mixed = keepsStrangers(run, table) && ledger.some((record) => record.view !== null && !record.done)
   await refuseKeyTwice(run, table, holds, snapshot, signal)
-  const resume = mode === 'again' && table.state === 'copying' && (table.rule === 'chunk' || complete) && ledger.length > 0 && !mixed
+  const inParts = mode === 'again' || run.repaired.has(table.id)
+  const resume = inParts && table.state === 'copying' && (table.rule === 'chunk' || complete) && ledger.length > 0 && !mixed
   if (resume) return resumeTable(run, table, ledger)
   const keyed = table.source.schema.key.length > 0
   const reason = 'its copy was interrupted'

@@ -8,7 +8,9 @@ import type { ComparisonSide } from '../sdk/compare.ts'
 import { quoteWord } from '../sdk/config/problems.ts'
 import { TailraceError, type Problem } from '../sdk/errors.ts'
 import { NOTHING_SAID, onTerms } from '../sdk/selection.ts'
+import type { Transform } from '../sdk/transform.ts'
 import type { TableRecord } from '../state/store.ts'
+import { repairPipeline } from './repair.ts'
 import { verifyTables, type TablePair, type VerifiedTable, type VerifyProgress } from '../verify/verify.ts'
 
 /** What is compared: the tables of a pipeline as its state knows them, or what `sync` with the options would copy. */
@@ -24,6 +26,10 @@ export interface VerifyRequest {
   readonly showValues: boolean
   /** The pipeline runs and both sides change: what differs is looked at again at a common position. */
   readonly live: boolean
+  /** Have what differs read again by the pipeline that made the copy, then compare once more. */
+  readonly repair: boolean
+  /** Of the pipeline, for `repair`. */
+  readonly transform: Transform | null
   readonly onProgress?: (progress: VerifyProgress) => void
 }
 
@@ -35,20 +41,49 @@ export interface VerifyReport {
   readonly sink: string
   readonly seconds: number
   readonly tables: readonly VerifiedTable[]
+  /** What was found before it was repaired, of the tables that differed; null: nothing was repaired. */
+  readonly repaired: readonly VerifiedTable[] | null
   readonly problems: readonly Problem[]
 }
 
-/** Compares both sides; changes nothing on either. */
+/** Compares both sides, and repairs what differs where that is asked for. */
 export async function verifyPipeline(request: VerifyRequest, environment: Environment): Promise<VerifyReport> {
   const start = environment.clock()
+  const name =
+    request.pipeline?.name ?? pipelineIdentity({ name: request.options?.name ?? null, source: request.source, sink: request.sink }).name
+  const compare = (): Promise<Compared> => comparePipeline(request, name, environment)
+  let compared = await compare()
+  let repaired: readonly VerifiedTable[] | null = null
+  if (request.repair && compared.repairs.size > 0) {
+    repaired = compared.tables.filter(({ equal }) => !equal)
+    const { source, sink, transform } = request
+    await repairPipeline({ name, source, sink, transform, repairs: compared.repairs }, environment)
+    compared = await compare()
+  }
+  // What kept us from comparing counts more than what was found: the first problem says how the command ends.
+  const problems = [...compared.problems, ...compared.tables.filter(({ equal }) => !equal).map(differenceProblem)]
+  return {
+    ok: !problems.some(({ severity }) => severity === 'error'),
+    pipeline: request.pipeline?.name ?? null,
+    source: request.source.label,
+    sink: request.sink.label,
+    seconds: Math.round(environment.clock() - start) / 1000,
+    tables: compared.tables,
+    repaired,
+    problems: problems.toSorted((a, b) => Number(a.code === 'DIFFERENT') - Number(b.code === 'DIFFERENT')),
+  }
+}
+
+type Compared = Awaited<ReturnType<typeof verifyTables>>
+
+/** Compares both sides; changes nothing on either. */
+async function comparePipeline(request: VerifyRequest, name: string, environment: Environment): Promise<Compared> {
   const { source, sink, limit, showValues } = request
-  const signal = environment.abort
-  const name = request.pipeline?.name ?? pipelineIdentity({ name: null, source, sink }).name
   const pairs = request.pipeline === null ? await plannedPairs(request, name, environment) : recordedPairs(request.pipeline.tables)
   await using live = request.live ? await openLive(source, name, environment) : null
   await using ours = await openSide(source, 'source', name, environment)
   await using theirs = await openSide(sink, 'sink', name, environment)
-  const { tables, problems } = await verifyTables(
+  const { tables, repairs, problems } = await verifyTables(
     {
       source: ours,
       sink: theirs,
@@ -59,19 +94,9 @@ export async function verifyPipeline(request: VerifyRequest, environment: Enviro
       clock: environment.clock,
       ...(request.onProgress === undefined ? {} : { onProgress: request.onProgress }),
     },
-    signal,
+    environment.abort,
   )
-  // What kept us from comparing counts more than what was found: the first problem says how the command ends.
-  const all = [...pairs.problems, ...problems, ...tables.filter(({ equal }) => !equal).map(differenceProblem)]
-  return {
-    ok: !all.some(({ severity }) => severity === 'error'),
-    pipeline: request.pipeline?.name ?? null,
-    source: source.label,
-    sink: sink.label,
-    seconds: Math.round(environment.clock() - start) / 1000,
-    tables,
-    problems: all.toSorted((a, b) => Number(a.code === 'DIFFERENT') - Number(b.code === 'DIFFERENT')),
-  }
+  return { tables, repairs, problems: [...pairs.problems, ...problems] }
 }
 
 async function openSide(

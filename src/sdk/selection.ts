@@ -98,6 +98,24 @@ export function onTerms(schema: TableSchema, terms: TableTerms): SourceTable {
   }
 }
 
+/** The selection that says these terms of these tables, and names no other. */
+export function selectionOf(tables: readonly { readonly id: TableId; readonly terms: TableTerms }[]): Selection {
+  const said = <T>(of: (terms: TableTerms) => T | null): Map<string, T> =>
+    new Map(
+      tables.flatMap(({ id, terms }) => {
+        const value = of(terms)
+        return value === null ? [] : [[id, value] as const]
+      }),
+    )
+  return {
+    tables: tables.map(({ id }) => id),
+    columns: said(({ columns }) => columns),
+    exclude: tables.flatMap(({ id, terms }) => terms.excluded.map((column) => `${id}.${quotePart(column)}`)),
+    where: said(({ where }) => where),
+    keys: said(({ key }) => key),
+  }
+}
+
 /** What leaves columns out, to be typed in a shell. */
 export function excludeOption(table: TableId, ...columns: readonly string[]): string {
   return `--exclude ${quoteForShell(columns.map((column) => `${table}.${quotePart(column)}`).join(','))}`

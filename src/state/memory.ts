@@ -112,6 +112,10 @@ class MemoryStore implements StateStore {
     else entry.requests.push({ id: ++entry.lastId, request })
   }
 
+  async pending(name: string): Promise<readonly PendingRequest[]> {
+    return [...(this.#entries.get(name)?.requests ?? [])]
+  }
+
   async remove(name: string): Promise<void> {
     const entry = this.#entries.get(name)
     if (entry === undefined) return

@@ -4,10 +4,9 @@ import type { TableId } from '../model/schema.ts'
 import type { Memory } from '../sdk/connector.ts'
 import { closedError, fencedError } from './lease.ts'
 import type { StateConnection } from './sqlite-connection.ts'
-import { chunkOf, pipelineOf, tablesOf, viewOf } from './sqlite-records.ts'
+import { chunkOf, pipelineOf, requestsOf, tablesOf, viewOf } from './sqlite-records.ts'
 import type {
   ChunkRecord,
-  ControlRequest,
   DeadLetter,
   DesiredState,
   PendingRequest,
@@ -115,9 +114,9 @@ export class SqlitePipeline implements PipelineState {
 
   async requests(): Promise<readonly PendingRequest[]> {
     // A runner asks often and mostly finds nothing: the common case writes nothing.
-    const rows = this.#file.all('SELECT id, request FROM requests WHERE pipeline = ? ORDER BY id', this.name)
-    if (rows.length > 0) this.#fenced(() => {})
-    return rows.map((cells) => ({ id: Number(cells['id']), request: JSON.parse(String(cells['request'])) as ControlRequest }))
+    const requests = requestsOf(this.#file, this.name)
+    if (requests.length > 0) this.#fenced(() => {})
+    return requests
   }
 
   async forgetRequest(id: number): Promise<void> {

@@ -3,7 +3,18 @@ import type { TableId, TableSchema } from '../model/schema.ts'
 import type { Chunk } from '../sdk/source.ts'
 import { isAlive } from './lease.ts'
 import type { Cells, StateConnection } from './sqlite-connection.ts'
-import type { ChunkRecord, DeadLetter, DesiredState, Holder, PipelineRecord, TableRecord, TableState, ViewRecord } from './store.ts'
+import type {
+  ChunkRecord,
+  ControlRequest,
+  DeadLetter,
+  DesiredState,
+  Holder,
+  PendingRequest,
+  PipelineRecord,
+  TableRecord,
+  TableState,
+  ViewRecord,
+} from './store.ts'
 
 export function pipelineOf(cells: Cells, file: StateConnection): PipelineRecord {
   const holder = holderOf(cells)
@@ -67,4 +78,9 @@ export function deadLetterOf(cells: Cells): DeadLetter {
     record: String(cells['record']),
     at: Number(cells['at']),
   }
+}
+
+export function requestsOf(file: StateConnection, name: string): readonly PendingRequest[] {
+  const rows = file.all('SELECT id, request FROM requests WHERE pipeline = ? ORDER BY id', name)
+  return rows.map((cells) => ({ id: Number(cells['id']), request: JSON.parse(String(cells['request'])) as ControlRequest }))
 }

@@ -2,11 +2,12 @@ import { resolve } from 'node:path'
 import { heldError, otherPair, systemProcesses, unknownPipeline, type StoreOptions } from './lease.ts'
 import { StateConnection, type Cells } from './sqlite-connection.ts'
 import { SqlitePipeline, type Lease } from './sqlite-pipeline.ts'
-import { deadLetterOf, pipelineOf, tablesOf } from './sqlite-records.ts'
+import { deadLetterOf, pipelineOf, requestsOf, tablesOf } from './sqlite-records.ts'
 import type {
   ControlRequest,
   DeadLetter,
   Holder,
+  PendingRequest,
   PipelineIdentity,
   PipelineRecord,
   PipelineState,
@@ -72,6 +73,10 @@ class SqliteStore implements StateStore {
       else if (request.kind === 'resume') file.run(`UPDATE pipelines SET desired = 'running' WHERE name = ?`, name)
       else file.run('INSERT INTO requests (pipeline, request) VALUES (?, ?)', name, JSON.stringify(request))
     })
+  }
+
+  async pending(name: string): Promise<readonly PendingRequest[]> {
+    return requestsOf(this.#file, name)
   }
 
   async remove(name: string): Promise<void> {

@@ -23,6 +23,8 @@ export interface StateStore extends AsyncDisposable {
   countDeadLetters(name: string): Promise<number>
   /** What a person asks of the runner that holds the lease, or of the next one. */
   request(name: string, request: ControlRequest): Promise<void>
+  /** What was asked and is not done yet. */
+  pending(name: string): Promise<readonly PendingRequest[]>
   /** Forgets the pipeline wholly. Rejects with HELD while a lease lives. */
   remove(name: string): Promise<void>
 }

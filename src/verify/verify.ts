@@ -4,6 +4,9 @@ import { asTailraceError, type Problem } from '../sdk/errors.ts'
 import type { SinkTable } from '../sdk/sink.ts'
 import type { SourceTable } from '../sdk/source.ts'
 import { agree } from './agree.ts'
+import type { KeyPart } from '../state/store.ts'
+import { keyOrder } from '../model/logical-type.ts'
+import { PartCollector } from './parts.ts'
 import { compareRows, type Difference, type LiveComparison, type RowCounts } from './compare-rows.ts'
 
 /** A table and where its copy stands. */
@@ -70,6 +73,8 @@ export interface VerifiedTable {
 
 export interface Verification {
   readonly tables: readonly VerifiedTable[]
+  /** What is to be read again of tables that differ. None: the whole table. */
+  readonly repairs: ReadonlyMap<TableId, readonly KeyPart[]>
   readonly problems: readonly Problem[]
 }
 
@@ -77,6 +82,7 @@ export interface Verification {
 export async function verifyTables(request: VerifyRequest, signal: AbortSignal): Promise<Verification> {
   const tables: VerifiedTable[] = []
   const problems: Problem[] = []
+  const repairs = new Map<TableId, readonly KeyPart[]>()
   const expected = request.tables.map(({ source }) => Math.max(0, source.schema.estimate.rows))
   const expectedRows = expected.reduce((sum, rows) => sum + rows, 0)
   let doneRows = 0
@@ -84,7 +90,10 @@ export async function verifyTables(request: VerifyRequest, signal: AbortSignal):
     try {
       const result = await verifyTable(request, pair, { expectedRows, doneRows }, signal)
       if ('problems' in result) problems.push(...result.problems)
-      else tables.push(result)
+      else {
+        tables.push(result.table)
+        if (result.table.missing + result.table.extra + result.table.different > 0) repairs.set(pair.id, result.parts ?? [])
+      }
     } catch (error) {
       if (signal.aborted) throw error
       const { code, message, hint } = asTailraceError(error)
@@ -94,7 +103,7 @@ export async function verifyTables(request: VerifyRequest, signal: AbortSignal):
     }
     doneRows += expected[index] ?? 0
   }
-  return { tables, problems }
+  return { tables, repairs, problems }
 }
 
 async function verifyTable(
@@ -102,7 +111,7 @@ async function verifyTable(
   pair: TablePair,
   before: { readonly expectedRows: number; readonly doneRows: number },
   signal: AbortSignal,
-): Promise<VerifiedTable | { readonly problems: readonly Problem[] }> {
+): Promise<{ readonly table: VerifiedTable; readonly parts: readonly KeyPart[] | null } | { readonly problems: readonly Problem[] }> {
   const start = request.clock()
   const compared = comparedTable(pair)
   const [source, sink] = await Promise.all([
@@ -148,7 +157,7 @@ async function verifyTable(
   const { missing, extra, different } = found
   const keys = found.keys.toSorted((a, b) => byKey.compare(keyText(a), keyText(b)))
   const seconds = Math.round(request.clock() - start) / 1000
-  return {
+  const table = {
     source: pair.id,
     sink: pair.label,
     equal: found.count === 0 && undecided === 0,
@@ -161,6 +170,7 @@ async function verifyTable(
     notes,
     seconds,
   }
+  return { table, parts: found.parts }
 }
 
 const byKey = new Intl.Collator('en', { numeric: true })
@@ -200,12 +210,20 @@ class Findings {
   readonly #columns: readonly string[]
   readonly #limit: number
   readonly #showValues: boolean
+  readonly #collector: PartCollector | null
 
   constructor({ columns, key }: ComparedTable, { limit, showValues }: Pick<VerifyRequest, 'limit' | 'showValues'>) {
     this.#columns = columns.map(({ name }) => name)
     this.#names = key.map((index) => this.#columns[index]!)
     this.#limit = limit
     this.#showValues = showValues
+    const [first] = key
+    this.#collector = first === undefined || keyOrder(columns[first]!.type) === null ? null : new PartCollector(columns[first]!.type)
+  }
+
+  /** Null: only the whole table holds what differs. */
+  get parts(): readonly KeyPart[] | null {
+    return this.#collector?.parts ?? null
   }
 
   get isFull(): boolean {
@@ -218,6 +236,7 @@ class Findings {
 
   add({ kind, key, count, columns }: Difference): void {
     this[kind] += count
+    if (key.length > 0) this.#collector?.add(key[0] ?? null)
     if (key.length === 0 || this.isFull) return
     const named = columns?.map(({ column, source, sink }) => ({ name: this.#columns[column]!, source, sink }))
     this.keys.push({

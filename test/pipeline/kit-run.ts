@@ -13,7 +13,7 @@ import { resolveEndpoint } from '../../src/sdk/config/endpoint.ts'
 import { References } from '../../src/sdk/config/references.ts'
 import type { Connector } from '../../src/sdk/connector.ts'
 import { createLogger, silentLogger, type Logger } from '../../src/sdk/logger.ts'
-import type { LoadRequest, Sink } from '../../src/sdk/sink.ts'
+import type { Loader, LoadRequest, Sink } from '../../src/sdk/sink.ts'
 import { memoryStore } from '../../src/state/memory.ts'
 import { thisHolder } from '../../src/state/lease.ts'
 import type { ControlRequest, StateStore } from '../../src/state/store.ts'
@@ -84,9 +84,12 @@ export class Pipeline {
   }
 
   /** What `tailrace verify` says of the tables that it copied. */
-  async verify(more: Partial<Pick<VerifyRequest, 'limit' | 'live' | 'showValues'>> = {}): Promise<VerifyReport> {
+  async verify(
+    more: Partial<Pick<VerifyRequest, 'limit' | 'live' | 'showValues' | 'repair' | 'transform'>> & { readonly probe?: Probe } = {},
+  ): Promise<VerifyReport> {
     await using folder = await tempFolder('tr-verify-')
-    const options = await this.#options(this.#settings, new Probe())
+    const { probe = new Probe(), ...rest } = more
+    const options = await this.#options(this.#settings, probe)
     const { name } = pipelineIdentity(options)
     const pipeline = { name, tables: await this.store.tables(name) }
     const request = {
@@ -97,7 +100,9 @@ export class Pipeline {
       limit: 10,
       showValues: false,
       live: false,
-      ...more,
+      repair: false,
+      transform: options.transform,
+      ...rest,
     }
     return verifyPipeline(request, testEnvironment(folder.path, this.store))
   }
@@ -158,6 +163,8 @@ export class Probe {
   position = 0n
   readonly barriers: Barrier[] = []
   loads = 0
+  /** Rows that were loaded, by table. */
+  readonly loaded = new Map<string, number>()
 
   /** The connector with its sink watched. */
   watch(connector: Connector, hooks: Hooks): Connector {
@@ -170,7 +177,13 @@ export class Probe {
     const load: Sink['load'] = async (request, signal) => {
       this.loads++
       await hooks.load?.(request)
-      return sink.load(request, signal)
+      const loader = await sink.load(request, signal)
+      const finish: Loader['finish'] = async () => {
+        const done = await loader.finish()
+        this.loaded.set(request.table.id, (this.loaded.get(request.table.id) ?? 0) + done.rows)
+        return done
+      }
+      return overridden(loader, { finish })
     }
     const write: Sink['write'] = async (batch, signal) => {
       await hooks.write?.(batch)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { VerifyReport } from '../../src/library/verify.ts'
 import { Random } from '../kit/random.ts'
-import { cases, pipelineCase, useBench, type SinkName } from './kit.ts'
+import { cases, pipelineCase, Probe, useBench, type SinkName, type SourceDatabase, type Target } from './kit.ts'
 
 const bench = useBench()
 
@@ -32,6 +32,27 @@ function counts({ tables }: VerifyReport): Record<string, readonly number[]> {
       [rows.source, rows.sink, missing, extra, different],
     ]),
   )
+}
+
+/** Changes rows from 101 on until it is disposed. */
+function startWriter(source: SourceDatabase): AsyncDisposable {
+  const random = new Random(7)
+  const stop = new AbortController()
+  const write = async (): Promise<void> => {
+    while (!stop.signal.aborted) {
+      const ids = Array.from({ length: 5 }, () => random.between(101, 4900))
+      await source.run(
+        `BEGIN; UPDATE t SET n = n + 1 WHERE id IN (${ids.join(', ')}); DELETE FROM t WHERE id = ${ids[0]}; INSERT INTO t VALUES (${ids[0]}, 1, 'again'); COMMIT`,
+      )
+    }
+  }
+  const writing = write()
+  return {
+    [Symbol.asyncDispose]: async () => {
+      stop.abort()
+      await writing
+    },
+  }
 }
 
 cases('verify says which keys differ', () => {
@@ -153,17 +174,8 @@ cases('verify says which keys differ', () => {
     },
     async ({ source, target, pipeline, follow }) => {
       const running = await follow()
-      const random = new Random(7)
-      const stop = new AbortController()
-      const writer = (async () => {
-        while (!stop.signal.aborted) {
-          const ids = Array.from({ length: 5 }, () => random.between(101, 19_000))
-          await source.run(
-            `BEGIN; UPDATE t SET n = n + 1 WHERE id IN (${ids.join(', ')}); DELETE FROM t WHERE id = ${ids[0]}; INSERT INTO t VALUES (${ids[0]}, 1, 'again'); COMMIT`,
-          )
-        }
-      })()
-      try {
+      {
+        await using _ = startWriter(source)
         assert.deepEqual(counts(await pipeline.verify({ live: true }))['t']?.slice(2), [0, 0, 0])
         await target.execute?.(`DELETE FROM t WHERE id = 5; UPDATE t SET v = 'x' WHERE id = 77; INSERT INTO t VALUES (50000, 1, 'extra')`)
         const found = await pipeline.verify({ live: true })
@@ -176,9 +188,6 @@ cases('verify says which keys differ', () => {
             ['extra', '50000'],
           ],
         )
-      } finally {
-        stop.abort()
-        await writer
       }
       await running.stop()
       await assert.rejects(async () => {
@@ -187,6 +196,100 @@ cases('verify says which keys differ', () => {
         const [first] = report.problems
         throw new Error(first?.message)
       }, /does not run/)
+    },
+  )
+})
+
+/** One row too few, one too many, one changed. */
+async function plant(target: Target, table: string, at: (i: number) => string, extra: string): Promise<void> {
+  await target.execute?.(
+    `DELETE FROM ${table} WHERE ${at(11)}; UPDATE ${table} SET v = 'x' WHERE ${at(500)}; INSERT INTO ${table} VALUES (${extra})`,
+  )
+}
+
+cases('verify --repair', () => {
+  for (const mode of ['copy', 'caught-up'] as const)
+    pipelineCase(
+      bench,
+      `what differs is read again, and nothing else, after a run ${mode === 'copy' ? 'that copied' : 'that followed'}`,
+      { setup: SETUP, sinks: SINKS },
+      async ({ source, target, pipeline, same }) => {
+        assert.equal((await pipeline.run(mode)).ok, true)
+        await plant(target, 'number', KEYS['number']!, `70000, 'extra'`)
+        await plant(target, 'uuids', KEYS['uuids']!, `'ffffffff-ffff-ffff-ffff-ffffffffffff', 'extra'`)
+        await plant(target, 'pair', KEYS['pair']!, `9, 1, 'extra'`)
+        await plant(target, 'word', KEYS['word']!, `'zzz', 'extra'`)
+        await target.execute?.(`DELETE FROM keyless WHERE n = 5; INSERT INTO keyless VALUES (7000, 'w')`)
+        if (mode === 'caught-up')
+          await source.run(`INSERT INTO number VALUES (80000, 'later'); UPDATE number SET v = 'later' WHERE id = 500`)
+        const probe = new Probe()
+        const report = await pipeline.verify({ repair: true, probe })
+        assert.deepEqual([report.ok, report.problems], [true, []])
+        assert.deepEqual(
+          report.repaired?.map(({ source: table, missing, extra, different }) => [table.slice(7), missing, extra, different]),
+          [
+            ['keyless', 5, 1, 0],
+            ['number', mode === 'copy' ? 1 : 2, 1, 1],
+            ['pair', 1, 1, 1],
+            ['uuids', 1, 1, 1],
+            ['word', 1, 1, 1],
+          ],
+        )
+        // Three parts of each; a text has no order that both sides share, so that all of its table is read, as of one without a key.
+        const rows = (table: string): number => probe.loaded.get(`public.${table}`) ?? 0
+        assert.ok(rows('number') <= 3 && rows('uuids') <= 3, JSON.stringify([...probe.loaded]))
+        assert.deepEqual([rows('word'), rows('keyless'), rows('mixed')], [20_000, 5000, 0])
+        await same(['number', 'uuids', 'pair', 'word', 'mixed', 'keyless'])
+        if (mode === 'copy') return
+        await source.run(
+          `UPDATE number SET v = 'again' WHERE id IN (11, 500, 12); DELETE FROM word WHERE v = 'v11'; INSERT INTO keyless VALUES (1, 'z')`,
+        )
+        assert.equal((await pipeline.run('caught-up')).ok, true)
+        await same(['number', 'word', 'keyless'])
+      },
+    )
+
+  pipelineCase(
+    bench,
+    'a running pipeline repairs by itself, under write load, exactly once',
+    {
+      setup: `CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL, v text); INSERT INTO t SELECT i, 0, 'v' || i FROM generate_series(1, 5000) i; ANALYZE`,
+      sinks: ['sqlite', 'postgres'],
+    },
+    async ({ source, target, pipeline, follow, same }) => {
+      const running = await follow()
+      await using _ = startWriter(source)
+      await target.execute?.(
+        `DELETE FROM t WHERE id BETWEEN 5 AND 9; UPDATE t SET v = 'x' WHERE id = 77; INSERT INTO t VALUES (50000, 1, 'extra')`,
+      )
+      const report = await pipeline.verify({ live: true, repair: true })
+      assert.deepEqual([report.ok, report.problems], [true, []])
+      assert.deepEqual(
+        report.repaired?.map(({ missing, extra, different }) => [missing, extra, different]),
+        [[5, 1, 1]],
+      )
+      await _[Symbol.asyncDispose]()
+      await running.caughtUp()
+      assert.equal((await running.stop()).ok, true)
+      await same(['t'])
+    },
+  )
+
+  pipelineCase(
+    bench,
+    'a pipeline that changes its rows is repaired with its transform, or refused',
+    {
+      setup: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i`,
+      sinks: ['sqlite'],
+      settings: { transform: (change) => change },
+    },
+    async ({ source, target, pipeline, same }) => {
+      assert.equal((await pipeline.run('caught-up')).ok, true)
+      await target.execute?.('DELETE FROM t WHERE id = 5')
+      await assert.rejects(pipeline.verify({ repair: true, transform: null }), /changes its rows by a transform/)
+      assert.equal((await pipeline.verify({ repair: true })).ok, true)
+      await same(['t'])
+      void source
     },
   )
 })

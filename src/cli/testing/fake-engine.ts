@@ -43,7 +43,16 @@ export function fakeEngine(options: FakeEngineOptions = {}): FakeEngine {
     },
     verifyPipeline: async ({ source, sink, pipeline }, environment) => {
       environments.push(environment)
-      return { ok: true, pipeline: pipeline?.name ?? null, source: source.label, sink: sink.label, seconds: 0, tables: [], problems: [] }
+      return {
+        ok: true,
+        pipeline: pipeline?.name ?? null,
+        source: source.label,
+        sink: sink.label,
+        seconds: 0,
+        tables: [],
+        repaired: null,
+        problems: [],
+      }
     },
     resetPipeline: manage,
     removePipeline: manage,
