@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { VerifyReport } from '../src/library/verify.ts'
+import type { VerifyReport } from '../src/library/verification.ts'
 import type { PostgresServer } from '../src/testing/postgres-server.ts'
 import { median, must, query, run, TAILRACE, type Row } from './kit.ts'
 import { psqlCopy } from './snapshot.ts'

@@ -16,6 +16,8 @@ export { openSource, type OpenSourceOptions, type SourceReader, type StreamOptio
 export { plan, sync, SyncError, type PlanOptions, type Surroundings, type SyncOptions } from './library/pipeline.ts'
 export type { PipelineSettings } from './library/settings.ts'
 export type { PipelineStatus } from './library/status.ts'
+export type { VerifyReport } from './library/verification.ts'
+export { verify, type VerifyOptions } from './library/verify.ts'
 export type { SourceTransaction } from './library/transactions.ts'
 
 export type { Plan } from './engine/options.ts'

@@ -1,5 +1,5 @@
 import { findState, openState } from '../library/environment.ts'
-import type { VerifyReport, VerifyRequest } from '../library/verify.ts'
+import type { VerifyReport, VerifyRequest } from '../library/verification.ts'
 import type { DifferingKey, VerifiedTable, VerifyProgress } from '../verify/verify.ts'
 import { environmentOf, exitCodeOf, openPipeline, placeOf, refuseMoreOperands, type CommandContext } from './context.ts'
 import { fit, formatCount, formatElapsed, formatExact, formatSeconds, formatTable, withTargets } from './format.ts'

@@ -1,7 +1,7 @@
 import type { ManageRequest } from '../engine/manage.ts'
 import type { Environment, PipelineOptions, Plan } from '../engine/options.ts'
 import type { Report } from '../engine/report.ts'
-import type { VerifyReport, VerifyRequest } from './verify.ts'
+import type { VerifyReport, VerifyRequest } from './verification.ts'
 
 /** What the command line asks of the engine: an argument of `main`, so that tests need no database. */
 export interface Engine {
@@ -17,7 +17,7 @@ export interface Engine {
 export const engine: Engine = {
   runPipeline: async (options, environment) => (await import('../engine/pipeline.ts')).runPipeline(options, environment),
   planPipeline: async (options, environment) => (await import('../engine/plan.ts')).planPipeline(options, environment),
-  verifyPipeline: async (request, environment) => (await import('./verify.ts')).verifyPipeline(request, environment),
+  verifyPipeline: async (request, environment) => (await import('./verification.ts')).verifyPipeline(request, environment),
   resetPipeline: async (request) => (await import('../engine/manage.ts')).resetPipeline(request),
   removePipeline: async (request) => (await import('../engine/manage.ts')).removePipeline(request),
 }

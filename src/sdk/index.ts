@@ -17,6 +17,7 @@ export {
   type TableSchema,
 } from '../model/schema.ts'
 export { oldTextAt, pickRows, SliceBuilder, textAt, textRowsToSlice, type TextRow } from '../model/slice-builder.ts'
+export type * from './compare.ts'
 export { defineConnector, type ConfigSchema, type Connector, type ConnectorContext, type ConnectorUri, type Memory } from './connector.ts'
 export { asTailraceError, ERRORS, TailraceError, type ErrorCode, type ErrorDetails, type Problem, type RetryClass } from './errors.ts'
 export type { Logger, LogFields } from './logger.ts'

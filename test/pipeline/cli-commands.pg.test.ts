@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { describe, test } from 'node:test'
 import type { PipelineStatus } from '../../src/library/status.ts'
-import type { VerifyReport } from '../../src/library/verify.ts'
+import type { VerifyReport } from '../../src/library/verification.ts'
+import { verify } from '../../src/library/verify.ts'
 import { onePipeline, targetValue, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
 import { runCli, type Ended } from '../kit/run-cli.ts'
 import { openSqlite } from '../kit/sqlite-file.ts'
@@ -120,6 +121,9 @@ describe('commands on a pipeline from PostgreSQL to SQLite', { concurrency: 2 },
     assert.match((await command(p, ['verify', 'p', '--show-values'], 4)).stdout, /word: "row 7" → "a secret"/)
     assert.match((await command(p, ['verify', 'p', '--limit', '1'], 4)).stdout, /and 2 more; --limit 3 names them/)
     const report = await object<VerifyReport>(p, ['verify', ...ends], 4)
+    const called = await verify({ name: 'p', state: p.stateFile })
+    assert.deepEqual([called.tables[0]?.keys, called.ok], [report.tables[0]?.keys, false])
+    await assert.rejects(verify({ name: 'p', state: p.stateFile, where: { t: 'id > 3' } }), /where means nothing for p/)
     assert.deepEqual([report.ok, report.problems[0]?.code, report.tables[0]?.missing], [false, 'DIFFERENT', 1])
     assert.equal(
       (await object<VerifyReport>(p, ['verify', ...ends, '--exclude', 't.word', '--where', 't=id NOT IN (3, 99)'], 4)).tables[0]?.extra,
@@ -129,6 +133,15 @@ describe('commands on a pipeline from PostgreSQL to SQLite', { concurrency: 2 },
     assert.match((await command(p, ['verify', 'p', '--live'], 4)).stdout, /DIFFERENT/, 'it has everything although it does not run')
     await p.source.query("INSERT INTO t VALUES (100, 1, 'later')")
     assert.match((await command(p, ['verify', 'p', '--live'], 2)).stderr, /p does not run/)
+    const repaired = await command(p, ['verify', 'p', '--repair'])
+    assert.match(repaired.stdout, /^public\.t was repaired: 2 missing, 1 extra, 1 different$/m)
+    await p.equal('t')
+    damage(p, 'DELETE FROM t')
+    await assert.rejects(
+      verify({ source: ends[0]!, sink: ends[1]!, repair: true, state: p.folder.join('other.db') }),
+      /nothing tells how the copy was made/,
+    )
+    assert.equal((await command(p, ['verify', ...ends, '--name', 'p', '--repair'])).code, 0)
     assert.match((await command(p, ['verify', 'p', '--where', 't=id > 3'], 2)).stderr, /--where means nothing for p/)
     assert.match((await command(p, ['verify', 'p', '--tables', 'tt'], 2)).stderr, /did you mean/)
     assert.match((await command(p, ['verify', 'q'], 2)).stderr, /there is no pipeline `q`/)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { VerifyReport } from '../../src/library/verify.ts'
+import type { VerifyReport } from '../../src/library/verification.ts'
 import { cases, MAJOR, pipelineCase, useBench, type SinkName, type World } from './kit.ts'
 
 const bench = useBench()

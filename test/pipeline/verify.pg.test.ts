@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { VerifyReport } from '../../src/library/verify.ts'
+import type { VerifyReport } from '../../src/library/verification.ts'
 import { Random } from '../kit/random.ts'
 import { cases, pipelineCase, Probe, useBench, type SinkName, type SourceDatabase, type Target } from './kit.ts'
 
