@@ -127,10 +127,10 @@ const COMMANDS: readonly CommandSpec[] = [
   {
     name: 'resnapshot',
     usage: '<pipeline> [<table>…]',
-    summary: 'read tables again from the source: all, or those that are named',
-    operands: 'words',
-    options: ['tables'],
-    examples: ['tailrace resnapshot shop', 'tailrace resnapshot shop public.orders public.items'],
+    summary: 'read tables again from the source: all, or those that are named; --diff after lost history only what differs',
+    operands: 'either',
+    options: [...ENDPOINTS, 'tables', 'diff', 'transform', 'limit', 'show-values', 'progress'],
+    examples: ['tailrace resnapshot shop', 'tailrace resnapshot shop --diff', 'tailrace resnapshot shop public.orders public.items'],
     load: async () => (await import('./resnapshot.ts')).resnapshotCommand,
   },
   {

@@ -62,6 +62,7 @@ const OPTIONS: readonly OwnOption[] = [
   declare('workers', 'value', '<n>', 'parallel readers of the snapshot', WHOLE, '4'),
   declare('name', 'value', '<name>', 'name of the pipeline', TEXT, 'made of source and sink'),
   declare('live', 'switch', '', 'compare while the pipeline runs: what differs is looked at again at a common position'),
+  declare('diff', 'switch', '', 'follow the source anew and read only again what differs, the target stays readable'),
   declare('repair', 'switch', '', 'have what differs read again, then compare once more'),
   declare('show-values', 'switch', '', 'show the values that differ, not only the columns'),
   declare('limit', 'value', '<n>', 'most entries to show', WHOLE, '100'),

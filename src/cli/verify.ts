@@ -1,7 +1,7 @@
 import { findState, openState } from '../library/environment.ts'
 import type { VerifyReport, VerifyRequest } from '../library/verification.ts'
 import type { DifferingKey, VerifiedTable, VerifyProgress } from '../verify/verify.ts'
-import { environmentOf, exitCodeOf, openPipeline, placeOf, refuseMoreOperands, type CommandContext } from './context.ts'
+import { environmentOf, exitCodeOf, openPipeline, pipelineOperand, placeOf, refuseMoreOperands, type CommandContext } from './context.ts'
 import { fit, formatCount, formatElapsed, formatExact, formatSeconds, formatTable, withTargets } from './format.ts'
 import { givenEndpoint, managedEndpoint } from './managed-endpoints.ts'
 import { LiveLines } from './progress/terminal.ts'
@@ -12,6 +12,7 @@ import { readPipeline } from './sync.ts'
 import { splitList } from '../sdk/config/values.ts'
 import { loadTransform } from '../library/transform-file.ts'
 import { usage } from '../sdk/config/problems.ts'
+import type { Environment } from '../engine/options.ts'
 import type { StateStore } from '../state/store.ts'
 
 const FEW_KEYS = 10
@@ -19,34 +20,45 @@ const FEW_KEYS = 10
 /** `verify <pipeline>`: what its state knows. `verify <source> <sink>`: what sync with the same options would copy. */
 export async function verifyCommand(context: CommandContext): Promise<number> {
   refuseMoreOperands(context, 1)
+  const found = context.line.operands.length > 0 ? await ofPipeline(context) : await ofEndpoints(context)
+  await using _ = found.store
+  const repair = context.options.flag('repair')
+  // What is repaired under a runner is looked at while it goes on.
+  return await compareAndTell(context, found, { repair, live: context.options.flag('live') || (repair && found.runs) })
+}
+
+/** Compares, prints the report, gives the exit code. `first`: to be done before, with the same interrupts; what is compared then. */
+export async function compareAndTell(
+  context: CommandContext,
+  { request, store }: Found,
+  how: Pick<VerifyRequest, 'repair' | 'live'>,
+  first?: (environment: Environment) => Promise<Found['request']>,
+): Promise<number> {
   const { io, output, options } = context
-  const { request, store, runs } = context.line.operands.length > 0 ? await ofPipeline(context) : await ofEndpoints(context)
-  await using _ = store
-  io.setTitle(`tailrace verify ${request.pipeline?.name ?? ''}`.trimEnd())
+  io.setTitle(`tailrace ${context.line.command.name} ${request.pipeline?.name ?? ''}`.trimEnd())
+  const transform = options.text('transform')
+  const asked = {
+    ...how,
+    limit: options.count('limit', 0, 1_000_000) ?? FEW_KEYS,
+    showValues: options.flag('show-values'),
+    transform: transform === null ? null : await loadTransform(transform, io.folder),
+  }
   using interrupts = listenForInterrupts(io, (text) => output.note(text))
   // There is nothing to drain: the first Ctrl-C is enough.
   const environment = await environmentOf(context, store, { ...interrupts, abort: AbortSignal.any([interrupts.drain, interrupts.abort]) })
-  using progress = openVerifyProgress(context)
-  const limit = options.count('limit', 0, 1_000_000) ?? FEW_KEYS
-  const repair = options.flag('repair')
-  const transform = options.text('transform')
-  const asked = {
-    limit,
-    showValues: options.flag('show-values'),
-    // What is repaired under a runner is looked at while it goes on.
-    live: options.flag('live') || (repair && runs),
-    repair,
-    transform: transform === null ? null : await loadTransform(transform, io.folder),
-    onProgress: (so: VerifyProgress) => progress.update(so),
-  }
-  const report = await context.engine.verifyPipeline({ ...request, ...asked }, environment)
-  progress[Symbol.dispose]()
+  const now = (await first?.(environment)) ?? request
+  const report = await showing(context, (onProgress) => context.engine.verifyPipeline({ ...now, ...asked, onProgress }, environment))
   output.result(report, () => reportText(report))
   output.problems(report.problems)
   return exitCodeOf(report)
 }
 
-interface Found {
+async function showing<T>(context: CommandContext, work: (onProgress: (progress: VerifyProgress) => void) => Promise<T>): Promise<T> {
+  using progress = openVerifyProgress(context)
+  return await work((so) => progress.update(so))
+}
+
+export interface Found {
   readonly request: Pick<VerifyRequest, 'source' | 'sink' | 'pipeline' | 'options'>
   readonly store: StateStore
   /** Somebody runs the pipeline now. */
@@ -54,21 +66,27 @@ interface Found {
 }
 
 async function ofPipeline(context: CommandContext): Promise<Found> {
-  const name = context.line.operands[0]!
-  refuseSelection(context, name)
+  refuseSelection(context, context.line.operands[0]!)
+  const found = await foundPipeline(context)
+  const { pipeline } = found.request
+  const named = context.options.list('tables').flatMap(splitList)
+  if (named.length === 0) return found
+  const ids = new Set(idsOf(pipeline.name, named, pipeline.tables))
+  return { ...found, request: { ...found.request, pipeline: { ...pipeline, tables: pipeline.tables.filter(({ id }) => ids.has(id)) } } }
+}
+
+/** A pipeline by its name, with both sides and all of its tables. */
+export async function foundPipeline(
+  context: CommandContext,
+): Promise<Found & { readonly request: Found['request'] & { readonly pipeline: NonNullable<VerifyRequest['pipeline']> } }> {
+  const name = pipelineOperand(context)
   const given = { source: await givenEndpoint(context, 'source'), sink: await givenEndpoint(context, 'sink') }
   const { store, record } = await openPipeline(context, name)
   const source = await managedEndpoint(context, 'source', given.source, record)
   const sink = await managedEndpoint(context, 'sink', given.sink, record)
   if (source === null || sink === null) throw usage('both sides are needed to be compared', `tailrace verify ${name}`)
-  const known = (await store.tables(name)).filter(({ state }) => state !== 'removed')
-  const named = context.options.list('tables').flatMap(splitList)
-  const ids = new Set(named.length === 0 ? known.map(({ id }) => id) : idsOf(name, named, known))
-  return {
-    request: { source, sink, pipeline: { name, tables: known.filter(({ id }) => ids.has(id)) }, options: null },
-    store,
-    runs: record.alive,
-  }
+  const tables = (await store.tables(name)).filter(({ state }) => state !== 'removed')
+  return { request: { source, sink, pipeline: { name, tables }, options: null }, store, runs: record.alive }
 }
 
 const OF_ENDPOINTS = ['map', 'columns', 'exclude', 'where', 'key']

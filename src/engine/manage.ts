@@ -14,7 +14,7 @@ export interface ManageRequest {
 }
 
 /** Takes the lease of a pipeline that exists: no runner may live while it is reset or removed. */
-async function leaseOf({ name, environment }: ManageRequest): Promise<PipelineState> {
+export async function leaseOf({ name, environment }: ManageRequest): Promise<PipelineState> {
   const record = await environment.store.find(name)
   if (record === null)
     throw new TailraceError('USAGE', `there is no pipeline ${name} in this state store`, {

@@ -27,7 +27,7 @@ async function asBefore(options: PipelineOptions, state: PipelineState): Promise
     'USAGE',
     `${state.name} ${text === null ? 'was last run by an older release' : 'changes its rows by a transform'}, so it is not known how they are written`,
     {
-      hint: 'start it by tailrace sync <source> <sink> with its options: it does first what is asked now',
+      hint: 'a start with its own options does what is asked now: tailrace sync <source> <sink>',
       path: 'transform',
     },
   )

@@ -17,7 +17,9 @@ export async function lookAtCheckpoint(run: Run, signal: AbortSignal): Promise<v
     throw new TailraceError(
       'HISTORY_LOST',
       'the target no longer holds the checkpoint of this pipeline: it was restored, emptied or made anew',
-      { hint: `tailrace reset ${run.identity.name} starts over` },
+      {
+        hint: `tailrace reset ${run.identity.name} starts over; tailrace resnapshot ${run.identity.name} --diff reads again only what differs`,
+      },
     )
   return assertResumable(run, stored ?? known, signal)
 }

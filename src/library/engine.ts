@@ -1,3 +1,4 @@
+import type { anchorPipeline } from '../engine/anchor.ts'
 import type { ManageRequest } from '../engine/manage.ts'
 import type { Environment, PipelineOptions, Plan } from '../engine/options.ts'
 import type { Report } from '../engine/report.ts'
@@ -11,6 +12,8 @@ export interface Engine {
   /** Both give lines that say what was dropped. */
   resetPipeline(request: ManageRequest): Promise<readonly string[]>
   removePipeline(request: ManageRequest): Promise<readonly string[]>
+  /** A new origin for a stream that lost its history. */
+  anchorPipeline(request: Parameters<typeof anchorPipeline>[0]): Promise<readonly string[]>
 }
 
 /** The engine itself, each part loaded when it is called. */
@@ -20,4 +23,5 @@ export const engine: Engine = {
   verifyPipeline: async (request, environment) => (await import('./verification.ts')).verifyPipeline(request, environment),
   resetPipeline: async (request) => (await import('../engine/manage.ts')).resetPipeline(request),
   removePipeline: async (request) => (await import('../engine/manage.ts')).removePipeline(request),
+  anchorPipeline: async (request) => (await import('../engine/anchor.ts')).anchorPipeline(request),
 }

@@ -66,7 +66,7 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
     transform: typeof transform === 'string' ? await loadTransform(transform, process.cwd()) : transform,
     ...(onProgress === undefined ? {} : { onProgress }),
   }
-  return engine.verifyPipeline(request, await libraryEnvironment(open, place, options))
+  return await engine.verifyPipeline(request, await libraryEnvironment(open, place, options))
 }
 
 type Found = Pick<VerifyRequest, 'source' | 'sink' | 'pipeline' | 'options'>

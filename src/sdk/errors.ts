@@ -42,7 +42,7 @@ export const ERRORS = {
   HISTORY_LOST: kind(
     'operator',
     1,
-    'The change log no longer holds what follows the saved position, or belongs to another server or timeline; or the target was restored to an earlier state. Nothing is made anew silently: `tailrace reset <pipeline>` starts over, with a new slot and a new copy.',
+    'The change log no longer holds what follows the saved position, or belongs to another server or timeline; or the target was restored to an earlier state. Nothing is made anew silently: `tailrace reset <pipeline>` starts over, with a new slot and a new copy; `tailrace resnapshot <pipeline> --diff` makes a new slot and reads again only what differs.',
   ),
   TARGET_NOT_EMPTY: kind(
     'operator',

@@ -56,6 +56,7 @@ export function fakeEngine(options: FakeEngineOptions = {}): FakeEngine {
     },
     resetPipeline: manage,
     removePipeline: manage,
+    anchorPipeline: manage,
   }
 }
 

@@ -30,6 +30,7 @@ export const RESERVED_OPTIONS: ReadonlySet<string> = new Set([
   'use',
   'config',
   'repair',
+  'diff',
   'live',
   'show-values',
   'limit',

@@ -39,7 +39,9 @@ export interface SlotState {
 }
 
 export function historyLost(message: string): TailraceError {
-  return new TailraceError('HISTORY_LOST', message, { hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot' })
+  return new TailraceError('HISTORY_LOST', message, {
+    hint: 'tailrace reset <pipeline> starts over with a new slot and snapshot; tailrace resnapshot <pipeline> --diff reads again only what differs',
+  })
 }
 
 /** A slot that we did not make is never touched. */
