@@ -2,7 +2,7 @@ import { findState } from '../library/environment.ts'
 import { statusOf, type PipelineStatus } from '../library/status.ts'
 import type { StateStore } from '../state/store.ts'
 import { openPipeline, placeOf, refuseMoreOperands, type CommandContext } from './context.ts'
-import { formatSeconds, formatTable } from './format.ts'
+import { formatExact, formatSeconds, formatTable } from './format.ts'
 import { formatProblem } from './output.ts'
 import { showLag } from './progress/frame.ts'
 import { summaryOf } from './summary.ts'
@@ -63,6 +63,11 @@ function showState(status: PipelineStatus): string {
   return status.ok ? status.state : `${status.state} (${status.problems.length || 1} problem${status.problems.length > 1 ? 's' : ''})`
 }
 
+function showVerified({ at, differing, rows }: NonNullable<PipelineStatus['verified']>, now: number): string {
+  const found = differing === 0 ? 'equal' : `${formatExact(differing)} rows differed`
+  return `${formatSeconds((now - Date.parse(at)) / 1000)} ago: ${found}, of ${formatExact(rows)}`
+}
+
 function showRunner({ runner }: PipelineStatus): string {
   return runner === null || !runner.alive ? 'none' : `${runner.pid} on ${runner.host}`
 }
@@ -79,6 +84,7 @@ function statusText(status: PipelineStatus, now: number): string {
     `state     ${showState(status)}`,
     `runner    ${showRunner(status)}, epoch ${status.epoch}, seen ${age(status, now)} ago`,
     `position  ${status.position ?? 'none'}`,
+    ...(status.verified === null ? [] : [`verified  ${showVerified(status.verified, now)}`]),
     '',
     summaryOf(status),
   ]

@@ -6,6 +6,8 @@ export interface PipelineStatus extends Report {
   /** Who holds the lease; null when nobody does. `alive` is judged now. */
   readonly runner: { readonly host: string; readonly pid: number; readonly alive: boolean } | null
   readonly desired: 'running' | 'paused'
+  /** What the last `verify` found: how many rows differed. */
+  readonly verified: { readonly at: string; readonly tables: number; readonly rows: number; readonly differing: number } | null
   /** ISO 8601. */
   readonly updatedAt: string
 }
@@ -25,6 +27,7 @@ export function statusOf(record: PipelineRecord, tables: readonly TableRecord[])
     position: record.position ?? saved.position,
     runner: holder === null ? null : { host: holder.host, pid: holder.pid, alive: record.alive },
     desired: record.desired,
+    verified: record.verified === null ? null : { ...record.verified, at: new Date(record.verified.at).toISOString() },
     updatedAt: new Date(record.updatedAt).toISOString(),
   }
 }

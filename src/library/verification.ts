@@ -60,6 +60,7 @@ export async function verifyPipeline(request: VerifyRequest, environment: Enviro
     await repairPipeline({ name, source, sink, transform, repairs: compared.repairs }, environment)
     compared = await compare()
   }
+  await noteDrift(name, compared, request, environment)
   // What kept us from comparing counts more than what was found: the first problem says how the command ends.
   const problems = [...compared.problems, ...compared.tables.filter(({ equal }) => !equal).map(differenceProblem)]
   return {
@@ -72,6 +73,20 @@ export async function verifyPipeline(request: VerifyRequest, environment: Enviro
     repaired,
     problems: problems.toSorted((a, b) => Number(a.code === 'DIFFERENT') - Number(b.code === 'DIFFERENT')),
   }
+}
+
+/** For `status`: how far the sides are apart, where all tables of a pipeline were compared. */
+async function noteDrift(
+  name: string,
+  { tables, problems }: Compared,
+  { pipeline }: VerifyRequest,
+  { store, clock }: Environment,
+): Promise<void> {
+  const known = (await store.tables(name)).filter(({ state }) => state !== 'removed')
+  if (problems.length > 0 || tables.length < known.length || pipeline === null) return
+  const differing = tables.reduce((sum, { missing, extra, different }) => sum + missing + extra + different, 0)
+  const rows = tables.reduce((sum, table) => sum + table.rows.source, 0)
+  await store.noteVerified(name, { at: clock(), tables: tables.length, rows, differing })
 }
 
 type Compared = Awaited<ReturnType<typeof verifyTables>>

@@ -24,6 +24,7 @@ import type {
   PipelineState,
   StateStore,
   TableRecord,
+  Verified,
   ViewRecord,
 } from './store.ts'
 
@@ -51,6 +52,7 @@ interface Entry {
   updatedAt: number
   /** Ids of views and dead letters; never used twice. */
   lastId: number
+  verified: Verified | null
   readonly memory: Map<string, string>
   readonly tables: Map<TableId, TableRecord>
   readonly chunks: Map<TableId, Map<number, ChunkRecord>>
@@ -114,6 +116,11 @@ class MemoryStore implements StateStore {
 
   async pending(name: string): Promise<readonly PendingRequest[]> {
     return [...(this.#entries.get(name)?.requests ?? [])]
+  }
+
+  async noteVerified(name: string, verified: Verified): Promise<void> {
+    const entry = this.#entries.get(name)
+    if (entry !== undefined) entry.verified = { ...verified }
   }
 
   async remove(name: string): Promise<void> {
@@ -230,6 +237,7 @@ class MemoryPipeline implements PipelineState {
     const entry = this.#own()
     entry.position = null
     entry.views = []
+    entry.verified = null
     for (const map of [entry.memory, entry.tables, entry.chunks]) map.clear()
   }
 
@@ -267,6 +275,7 @@ function newEntry(identity: PipelineIdentity, now: number): Entry {
     createdAt: now,
     updatedAt: now,
     lastId: 0,
+    verified: null,
     memory: new Map(),
     tables: new Map(),
     chunks: new Map(),
@@ -285,6 +294,7 @@ function recordOf(entry: Entry, world: World): PipelineRecord {
     desired: entry.desired,
     position: entry.position,
     report: entry.report,
+    verified: entry.verified,
     createdAt: entry.createdAt,
     updatedAt: entry.updatedAt,
   }

@@ -13,6 +13,7 @@ import type {
   PipelineRecord,
   TableRecord,
   TableState,
+  Verified,
   ViewRecord,
 } from './store.ts'
 
@@ -30,9 +31,18 @@ export function pipelineOf(cells: Cells, file: StateConnection): PipelineRecord 
     desired: cells['desired'] as DesiredState,
     position: cells['position'] as Position | null,
     report: cells['report'] as string | null,
+    verified: verifiedOf(file, String(cells['name'])),
     createdAt: Number(cells['created_at']),
     updatedAt: Number(cells['updated_at']),
   }
+}
+
+/** In the pipeline's memory, which a reset clears: another copy was not looked at. */
+export const VERIFIED_KEY = 'store.verified'
+
+function verifiedOf(file: StateConnection, name: string): Verified | null {
+  const text = file.get('SELECT value FROM memory WHERE pipeline = ? AND key = ?', name, VERIFIED_KEY)?.['value']
+  return text === undefined ? null : (JSON.parse(String(text)) as Verified)
 }
 
 function holderOf(cells: Cells): Holder | null {

@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { heldError, otherPair, systemProcesses, unknownPipeline, type StoreOptions } from './lease.ts'
 import { StateConnection, type Cells } from './sqlite-connection.ts'
 import { SqlitePipeline, type Lease } from './sqlite-pipeline.ts'
-import { deadLetterOf, pipelineOf, requestsOf, tablesOf } from './sqlite-records.ts'
+import { deadLetterOf, pipelineOf, requestsOf, tablesOf, VERIFIED_KEY } from './sqlite-records.ts'
 import type {
   ControlRequest,
   DeadLetter,
@@ -13,6 +13,7 @@ import type {
   PipelineState,
   StateStore,
   TableRecord,
+  Verified,
 } from './store.ts'
 
 /** The default state store: one SQLite file that several processes may use at once. */
@@ -77,6 +78,14 @@ class SqliteStore implements StateStore {
 
   async pending(name: string): Promise<readonly PendingRequest[]> {
     return requestsOf(this.#file, name)
+  }
+
+  async noteVerified(name: string, verified: Verified): Promise<void> {
+    const file = this.#file
+    file.transaction(() => {
+      if (file.get('SELECT 1 FROM pipelines WHERE name = ?', name) === undefined) return
+      file.run('INSERT OR REPLACE INTO memory (pipeline, key, value) VALUES (?, ?, ?)', name, VERIFIED_KEY, JSON.stringify(verified))
+    })
   }
 
   async remove(name: string): Promise<void> {

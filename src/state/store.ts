@@ -25,8 +25,20 @@ export interface StateStore extends AsyncDisposable {
   request(name: string, request: ControlRequest): Promise<void>
   /** What was asked and is not done yet. */
   pending(name: string): Promise<readonly PendingRequest[]>
+  /** What a comparison found; nothing where there is no such pipeline. Without a lease: it says nothing that a run relies on. */
+  noteVerified(name: string, verified: Verified): Promise<void>
   /** Forgets the pipeline wholly. Rejects with HELD while a lease lives. */
   remove(name: string): Promise<void>
+}
+
+export interface Verified {
+  /** Milliseconds since 1970. */
+  readonly at: number
+  readonly tables: number
+  /** Of the source. */
+  readonly rows: number
+  /** Rows that were on one side only, or not the same. */
+  readonly differing: number
 }
 
 export interface PipelineIdentity {
@@ -60,6 +72,8 @@ export interface PipelineRecord extends PipelineIdentity {
   readonly position: Position | null
   /** The report last saved by the runner: JSON. */
   readonly report: string | null
+  /** What the last comparison of both sides found, as `noteVerified` was told. */
+  readonly verified: Verified | null
   readonly createdAt: number
   readonly updatedAt: number
 }

@@ -143,6 +143,7 @@ function leaseTests(makeStore: MakeStore): void {
         desired: 'running',
         position: null,
         report: null,
+        verified: null,
         createdAt: machine.now,
         updatedAt: machine.now,
       })
@@ -331,6 +332,20 @@ function ledgerTests(makeStore: MakeStore): void {
     ])
     await state.reset()
     assert.ok((await state.saveView({ view: null, viewEnd: null })) > b)
+  })
+
+  test('what a comparison found is kept without a lease, until a reset; of a pipeline that is not there, nothing is', async () => {
+    await using store = await makeStore()
+    const found = { at: 17, tables: 2, rows: 3_000_000, differing: 7 }
+    await store.noteVerified('p', found)
+    assert.equal(await store.find('p'), null)
+    await using state = await store.open(identity(), first)
+    assert.equal((await state.record()).verified, null)
+    await store.noteVerified('p', { ...found, differing: 1 })
+    await store.noteVerified('p', found)
+    assert.deepEqual([(await store.find('p'))?.verified, (await store.list())[0]?.verified], [found, found])
+    await state.reset()
+    assert.equal((await state.record()).verified, null)
   })
 
   test('memory is one small map per pipeline', async () => {

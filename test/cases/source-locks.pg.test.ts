@@ -68,6 +68,7 @@ for (const [what, step] of LAST_STEPS) {
     await session.query(`${step}; COMMIT`)
     await untilTarget(p.targetFile, 'SELECT count(*) FROM n WHERE id = 12', 1)
     await untilStreams(p, cli, 'public.n')
+    await untilStreams(p, cli, 'public.t')
     await p.equal('t', 'n')
   })
 }

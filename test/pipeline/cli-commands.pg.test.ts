@@ -108,6 +108,7 @@ describe('commands on a pipeline from PostgreSQL to SQLite', { concurrency: 2 },
     const equal = await command(p, ['verify', 'p'])
     assert.match(equal.stdout, /^public\.t +20 +20 +0 +0 +0 +equal/m)
     assert.match(equal.stdout, /^equal: 20 rows in/m)
+    assert.match((await command(p, ['status', 'p'])).stdout, /^verified {2}\d+:\d\d ago: equal, of 20$/m)
     const ends = [p.source.uri, `sqlite:${p.targetFile}`]
     assert.equal((await object<VerifyReport>(p, ['verify', ...ends])).ok, true)
 
@@ -121,6 +122,7 @@ describe('commands on a pipeline from PostgreSQL to SQLite', { concurrency: 2 },
     assert.match((await command(p, ['verify', 'p', '--show-values'], 4)).stdout, /word: "row 7" → "a secret"/)
     assert.match((await command(p, ['verify', 'p', '--limit', '1'], 4)).stdout, /and 2 more; --limit 3 names them/)
     const report = await object<VerifyReport>(p, ['verify', ...ends], 4)
+    assert.equal((await status(p)).verified?.differing, 3)
     const called = await verify({ name: 'p', state: p.stateFile })
     assert.deepEqual([called.tables[0]?.keys, called.ok], [report.tables[0]?.keys, false])
     await assert.rejects(verify({ name: 'p', state: p.stateFile, where: { t: 'id > 3' } }), /where means nothing for p/)
