@@ -43,7 +43,7 @@ export async function compareAndTell(
     showValues: options.flag('show-values'),
     transform: transform === null ? null : await loadTransform(transform, io.folder),
   }
-  using interrupts = listenForInterrupts(io, (text) => output.note(text))
+  using interrupts = listenForInterrupts(io, () => output.note('giving up…'))
   // There is nothing to drain: the first Ctrl-C is enough.
   const environment = await environmentOf(context, store, { ...interrupts, abort: AbortSignal.any([interrupts.drain, interrupts.abort]) })
   const now = (await first?.(environment)) ?? request

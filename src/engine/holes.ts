@@ -5,6 +5,7 @@ import type { TableId } from '../model/schema.ts'
 import { pickRows, textAt } from '../model/slice-builder.ts'
 import { TailraceError } from '../sdk/errors.ts'
 import { fenceSlice, keyText, type KeyFence, type TableFence } from './fence.ts'
+import { ReadAgain } from './read-again.ts'
 import type { Run } from './run.ts'
 
 /**
@@ -55,7 +56,15 @@ async function fetchHoles(
   if (run.source.fetch === undefined || table === undefined)
     throw new TailraceError('BUG', `${slice.schema.id} has a row that must be fetched and the source cannot`)
   const keys = holes.map((row) => keyOf(slice, row))
-  const fetched = await run.source.fetch(table.source, keys, signal)
+  // As the rows are at this place of the log; what is ignored of them later is not asked for.
+  const wanted = {
+    ...table.source,
+    schema: slice.schema,
+    columnsFixed: table.source.columnsFixed || run.options.schemaChanges === 'ignore',
+  }
+  const fetched = await run.source.fetch(wanted, keys, signal)
+  // Its fence would keep away what changes between here and there did to columns that the row was fetched without.
+  if (fetched === null) throw new ReadAgain(slice.schema, 'rows of it must be fetched by key, and its columns have changed since')
   if (run.source.comparePositions?.(fetched.viewEnd, fence.end) === 1) fence.end = fetched.viewEnd
   const found = new Map(Array.from({ length: fetched.slice.rows }, (_, index) => [keyText(keyOf(fetched.slice, index)), index]))
   return holes.map((row, i) => {

@@ -1,6 +1,6 @@
 import type { Memory } from '../sdk/connector.ts'
 import { TailraceError } from '../sdk/errors.ts'
-import type { PipelineState } from '../state/store.ts'
+import type { KeptTable, PipelineState } from '../state/store.ts'
 import { inNameOf } from './name.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import type { Endpoint, Environment } from './options.ts'
@@ -47,16 +47,13 @@ async function drop(request: ManageRequest, memory: Memory): Promise<string[]> {
 export async function resetPipeline(request: ManageRequest): Promise<readonly string[]> {
   await using state = await leaseOf(request)
   const dropped = await dropBothSides(request, state.memory)
-  const tables = await Promise.all(
-    // Rows of somebody else are never emptied out: whether ours are among them must stay known, too.
-    (await state.tables()).map(async (table) => ({ table, ledger: table.terms?.strangers === 'kept' ? await state.chunks(table.id) : [] })),
-  )
-  await state.reset()
   // The tables stay known: what their targets hold is ours, and the next run empties it without being asked.
-  for (const { table, ledger } of tables) {
-    await state.saveTable({ ...table, state: table.state === 'removed' ? 'removed' : 'pending', rule: null, counters: null })
-    if (ledger.length > 0) await state.saveChunks(table.id, ledger)
-  }
+  const kept = (await state.tables()).map(async (table): Promise<KeptTable> => {
+    const stays = { ...table, state: table.state === 'removed' ? table.state : 'pending', rule: null, counters: null } as const
+    // Rows of somebody else are never emptied out: whether ours are among them must stay known, too.
+    return { table: stays, chunks: table.terms?.strangers === 'kept' ? await state.chunks(table.id) : [] }
+  })
+  await state.reset(await Promise.all(kept))
   return [...dropped, `saved position, tables and ledger of ${request.name}`]
 }
 

@@ -92,7 +92,6 @@ async function storeOrigin(run: Run, snapshot: Snapshot, signal: AbortSignal): P
 async function takeShape(run: Run, table: PipelineTable, source: PipelineTable['source'] | undefined, signal: AbortSignal): Promise<void> {
   if (source === undefined) throw new TailraceError('BUG', `the snapshot does not hold ${table.id}`)
   const before = sinkTable(table)
-  table.source = source
   if (hasOtherShape(before.schema, source.schema) && holdsRows(table, await run.state.chunks(table.id))) {
     // Rows may have been written anew, which no change log tells (TRAPS 46): what was read in an earlier view counts no more.
     const { strangers } = table.terms
@@ -101,7 +100,9 @@ async function takeShape(run: Run, table: PipelineTable, source: PipelineTable['
     if (strangers !== 'kept') await run.state.saveChunks(table.id, [])
     table.ours = true
   }
-  await run.sink.applySchema(sinkTable(table), before, signal)
+  await run.sink.applySchema({ ...before, schema: source.schema }, before, signal)
+  // Not sooner: what fails above is tried again, and must find once more that the shape is another.
+  table.source = source
 }
 
 function hasOtherShape(before: TableSchema, now: TableSchema): boolean {

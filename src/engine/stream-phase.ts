@@ -4,10 +4,11 @@ import { TailraceError } from '../sdk/errors.ts'
 import { lookForControl, type Interruption } from './control.ts'
 import { loadFences, passFences, seal, viewsOf } from './fences.ts'
 import { isRowError, partsOf, writeWithoutPoison } from './isolate.ts'
+import { ReadAgain } from './read-again.ts'
 import { retrying } from './retry.ts'
 import type { Run } from './run.ts'
 import { forgetShapes, rememberShapes } from './shapes.ts'
-import { prepareBatch, ReadAgain } from './stream-step.ts'
+import { prepareBatch } from './stream-step.ts'
 import { Until } from './until.ts'
 
 const LAG_MILLIS = 1000

@@ -7,23 +7,11 @@ import { keepsStrangers, mixedRows } from './again.ts'
 import { countOps } from './counters.ts'
 import { fenceAndFill } from './holes.ts'
 import { projectSlice } from './project.ts'
+import { ReadAgain } from './read-again.ts'
 import type { Run } from './run.ts'
 import { droppedProblem, renamedAs } from './tables.ts'
 import { quarantineBatch } from './dead-letters.ts'
 import { transformStream } from './transform-step.ts'
-
-/** A table must be read again: the stream stops at its last checkpoint and a new snapshot of the table is taken. */
-export class ReadAgain extends Error {
-  readonly table: TableSchema
-  readonly reason: string
-
-  constructor(table: TableSchema, reason: string) {
-    super(`${table.id} must be read again: ${reason}`)
-    this.name = 'ReadAgain'
-    this.table = table
-    this.reason = reason
-  }
-}
 
 /**
  * What a batch of the source becomes before the sink sees it: fenced, transformed, counted; null when nothing of it is to be

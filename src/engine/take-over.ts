@@ -63,7 +63,11 @@ async function assertResumable(run: Run, position: Position | null, signal: Abor
 export async function takeOver(run: Run, signal: AbortSignal): Promise<void> {
   const { checkpoints } = run.sink
   if (checkpoints === undefined) return
+  // A runner that stood still since it got its lease may have been taken for dead: the one in its place must not be fenced off.
+  await run.state.heartbeat()
   const { position } = await checkpoints.claim(signal)
+  // Nor must what that one stored be taken for a rest: whoever holds the lease now and claims later fences us off.
+  await run.state.heartbeat()
   const known = run.checkpointer.position
   if (position !== null && known === null) await checkpoints.store(null, signal)
   else if (position !== null) run.checkpointer.rewind(position)

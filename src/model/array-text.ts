@@ -4,6 +4,8 @@
  */
 export type Nested<T> = T | null | readonly Nested<T>[]
 
+/** PostgreSQL allows six. Deeper than this it is no array, but somebody who wants our stack. */
+const MOST_DIMENSIONS = 64
 const BOUNDS = /^(?:\[-?\d+:-?\d+\])+=/
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
@@ -23,6 +25,7 @@ class ArrayReader<T> {
   readonly #element: (text: string) => T
   readonly #delimiter: number
   #at: number
+  #depth = 0
 
   constructor(text: string, start: number, element: (text: string) => T, delimiter: number) {
     this.#text = text
@@ -39,10 +42,12 @@ class ArrayReader<T> {
 
   /** From an opening brace past its closing one; null when something else stands there. */
   #list(): Nested<T>[] | null {
+    if (++this.#depth > MOST_DIMENSIONS) return null
     const items: Nested<T>[] = []
     this.#at++
     if (this.#text.charCodeAt(this.#at) === CLOSE) {
       this.#at++
+      this.#depth--
       return items
     }
     for (;;) {
@@ -50,7 +55,10 @@ class ArrayReader<T> {
       if (item === undefined) return null
       items.push(item)
       const next = this.#text.charCodeAt(this.#at++)
-      if (next === CLOSE) return items
+      if (next === CLOSE) {
+        this.#depth--
+        return items
+      }
       if (next !== this.#delimiter) return null
     }
   }

@@ -13,7 +13,10 @@ export type View = string & { readonly [viewBrand]: true }
 export interface Transaction {
   /** The source's number for it, as text. */
   readonly id: string
-  /** Where its commit stands in the log: known from its first change on and the same on every replay, so it begins `sequence`. */
+  /**
+   * Where its commit stands in the log: known from its first change on and the same on every replay, so it begins `sequence`.
+   * Always before `end`; it may be where the commit before ends.
+   */
   readonly position: Position
   /** Where its commit ends: the resume position after it. Null while the transaction goes on in a later batch. */
   readonly end: Position | null

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Column } from '../model/schema.ts'
 
 /**
@@ -37,8 +38,8 @@ export type Form =
   | `pg:${number}`
 
 /**
- * How a row becomes bytes. `text`: for each column the text of its form after the number of its bytes and a colon, a text of
- * more than 1000 bytes as `#` and its MD5, NULL as `~`. `pg-binary`: as PostgreSQL's send functions write the values, which is
+ * How a row becomes bytes. `text`: for each column the text of its form, NULL as `~`. Texts, characters, bytes and json stand after
+ * the number of their bytes and a colon, those of more than 1000 bytes as `#` and their MD5; a bar ends any other. `pg-binary`: as PostgreSQL's send functions write the values, which is
  * nearly as fast as COPY; see the connector.
  */
 export type RowEncoding = 'text' | 'pg-binary'
@@ -80,6 +81,12 @@ export interface KeyRange {
 export interface Region {
   readonly rows: KeyRange | { readonly kind: 'all' } | { readonly kind: 'nulls' }
   readonly buckets?: readonly string[]
+}
+
+/** The whole bucket of a key: 32 hex digits. As the text of a row, from the key's texts. */
+export function bucketOf(key: HashedRow['key']): string {
+  const text = key.map((part) => (part === null ? '~' : `${Buffer.byteLength(part)}:${part}`)).join('')
+  return createHash('md5').update(text).digest('hex')
 }
 
 /** How many rows a region has, and the hash of all of them; '' where it has none. */

@@ -164,12 +164,15 @@ export interface Source extends AsyncDisposable {
   parsePosition?(text: string, signal: AbortSignal): Promise<Position | null>
   /** Whether what the transaction did is in the view already. */
   covers?(view: View, transaction: Transaction): boolean
-  /** Rows by key, as they are now in a new view: fills holes (TRAPS 4, 53). Order and number of rows are not promised. */
+  /**
+   * Rows by key, as they are now in a new view: fills holes (TRAPS 4, 53). Order and number of rows are not promised. Null: the
+   * table has other columns in that view than those asked for (with `columnsFixed`, not all of them).
+   */
   fetch?(
     table: SourceTable,
     keys: readonly (readonly string[])[],
     signal: AbortSignal,
-  ): Promise<{ slice: Slice; view: View; viewEnd: Position }>
+  ): Promise<{ slice: Slice; view: View; viewEnd: Position } | null>
   /** The source may forget everything before. Cumulative, advisory. */
   confirm?(position: Position, signal: AbortSignal): Promise<void>
   retention?(signal: AbortSignal): Promise<Retention | null>

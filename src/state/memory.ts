@@ -17,6 +17,7 @@ import type {
   ControlRequest,
   DeadLetter,
   DesiredState,
+  KeptTable,
   PendingRequest,
   Holder,
   PipelineIdentity,
@@ -233,12 +234,16 @@ class MemoryPipeline implements PipelineState {
     entry.requests = entry.requests.filter((pending) => pending.id !== id)
   }
 
-  async reset(): Promise<void> {
+  async reset(kept: readonly KeptTable[] = []): Promise<void> {
     const entry = this.#own()
     entry.position = null
     entry.views = []
     entry.verified = null
     for (const map of [entry.memory, entry.tables, entry.chunks]) map.clear()
+    for (const { table, chunks } of kept) {
+      await this.saveTable(table)
+      await this.saveChunks(table.id, chunks)
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -9,6 +9,7 @@ import type {
   ChunkRecord,
   DeadLetter,
   DesiredState,
+  KeptTable,
   PendingRequest,
   PipelineRecord,
   PipelineState,
@@ -63,19 +64,7 @@ export class SqlitePipeline implements PipelineState {
   }
 
   async saveTable(record: TableRecord): Promise<void> {
-    this.#fenced(() =>
-      this.#file.run(
-        'INSERT OR REPLACE INTO tables (pipeline, id, state, schema, target, rule, counters, terms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
-        this.name,
-        record.id,
-        record.state,
-        JSON.stringify(record.schema),
-        JSON.stringify(record.target),
-        record.rule,
-        record.counters,
-        record.terms === null ? null : JSON.stringify(record.terms),
-      ),
-    )
+    this.#fenced(() => this.#putTable(record))
   }
 
   async chunks(table: TableId): Promise<readonly ChunkRecord[]> {
@@ -123,10 +112,14 @@ export class SqlitePipeline implements PipelineState {
     this.#fenced(() => this.#file.run('DELETE FROM requests WHERE pipeline = ? AND id = ?', this.name, id))
   }
 
-  async reset(): Promise<void> {
+  async reset(kept: readonly KeptTable[] = []): Promise<void> {
     this.#fenced(() => {
       for (const table of ['memory', 'tables', 'chunks', 'views']) this.#file.run(`DELETE FROM ${table} WHERE pipeline = ?`, this.name)
       this.#updateOwn('position = NULL')
+      for (const { table, chunks } of kept) {
+        this.#putTable(table)
+        for (const chunk of chunks) this.#putChunk(table.id, chunk)
+      }
     })
   }
 
@@ -152,6 +145,20 @@ export class SqlitePipeline implements PipelineState {
       this.#updateOwn('updated_at = ?', this.#file.clock())
       return work()
     })
+  }
+
+  #putTable(record: TableRecord): void {
+    this.#file.run(
+      'INSERT OR REPLACE INTO tables (pipeline, id, state, schema, target, rule, counters, terms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+      this.name,
+      record.id,
+      record.state,
+      JSON.stringify(record.schema),
+      JSON.stringify(record.target),
+      record.rule,
+      record.counters,
+      record.terms === null ? null : JSON.stringify(record.terms),
+    )
   }
 
   #putChunk(table: TableId, { chunk, view, done, rows, bytes }: ChunkRecord): void {

@@ -113,6 +113,12 @@ export interface ChunkRecord {
   readonly bytes: number
 }
 
+/** A table that a reset leaves known, with its ledger. */
+export interface KeptTable {
+  readonly table: TableRecord
+  readonly chunks: readonly ChunkRecord[]
+}
+
 export interface ViewRecord {
   readonly id: number
   readonly view: View | null
@@ -179,6 +185,9 @@ export interface PipelineState extends AsyncDisposable {
   requests(): Promise<readonly PendingRequest[]>
   /** A request whose effect is saved, or which was refused for good. One that is gone already is no error. */
   forgetRequest(id: number): Promise<void>
-  /** Forgets tables, chunks, views, position, memory: `reset`. The lease stays. */
-  reset(): Promise<void>
+  /**
+   * Forgets tables, chunks, views, position, memory: `reset`. The lease stays, and so do the tables that are given: in the same
+   * step, for after a crash nobody would know any more that what their targets hold is ours.
+   */
+  reset(kept?: readonly KeptTable[]): Promise<void>
 }

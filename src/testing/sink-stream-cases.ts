@@ -185,6 +185,20 @@ export const streamCases: readonly SinkCase[] = [
     },
   },
   {
+    title: 'an insert replaces a row that a later change of its batch deletes or moves: nothing is left at its key',
+    async run(bench) {
+      await bench.start(people)
+      await bench.commit(insert(people, ['1', 'a', 'x']), insert(people, ['2', 'b', 'y']), insert(people, ['3', 'c', 'z']))
+      await bench.commit(
+        insert(people, ['1', 'a', 'new']),
+        remove(people, ['1', 'a', 'new']),
+        insert(people, ['2', 'b', 'new']),
+        update(people, ['9', 'b', 'moved'], ['2', null, null]),
+      )
+      await bench.expect(people, [person('3', 'c', 'z'), person('9', 'b', 'moved')])
+    },
+  },
+  {
     title: 'by key, a delete of a row that is not there is nothing, and the others of its batch are made',
     async run(bench) {
       await bench.start(people)

@@ -447,6 +447,20 @@ function peopleTests(makeStore: MakeStore): void {
     await state.savePosition('6' as Position)
   })
 
+  test('reset keeps what is given, in one step', async () => {
+    await using store = await makeStore()
+    await using state = await store.open(identity(), first)
+    for (const id of [orders, lines]) {
+      await state.saveTable(table(id))
+      await state.saveChunks(id, [chunk(1), chunk(2)])
+    }
+    await state.memory.set('k', 'v')
+    const kept = { ...table(lines), state: 'pending' as const }
+    await state.reset([{ table: kept, chunks: [chunk(2)] }])
+    assert.deepEqual([await state.tables(), await state.chunks(orders), await state.chunks(lines)], [[kept], [], [chunk(2)]])
+    assert.equal(await state.memory.get('k'), null)
+  })
+
   test('remove forgets everything; the list is ordered by name', async () => {
     await using store = await makeStore()
     for (const name of ['b', 'c', 'a']) {

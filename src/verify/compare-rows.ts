@@ -1,4 +1,13 @@
-import type { Agreement, Digest, HashedRow, KeyRange, Region, RowFields, SideRows } from '../sdk/compare.ts'
+import {
+  bucketOf,
+  type Agreement,
+  type Digest,
+  type HashedRow,
+  type KeyRange,
+  type Region,
+  type RowFields,
+  type SideRows,
+} from '../sdk/compare.ts'
 import { asTailraceError } from '../sdk/errors.ts'
 import { Pool } from './pool.ts'
 
@@ -43,8 +52,8 @@ export interface CompareRowsOptions {
   readonly estimate: { readonly rows: number; readonly bytes: number }
   readonly parallel: number
   readonly onDifference: (difference: Difference) => void
-  /** Whether the columns of a row that differs are still of interest: null, or as hashes or with their values. */
-  readonly details: () => 'hashes' | 'values' | null
+  /** Of how many more rows that differ the columns are of interest, and whether with their values. */
+  readonly details: { rows(): number; readonly values: boolean }
   /** Null: nobody writes meanwhile. */
   readonly live: LiveComparison | null
   /** Rows of both sides that were compared since the last call. */
@@ -65,6 +74,8 @@ const BUCKET_ROWS = 500
 const MOST_DIGITS = 4
 /** Looks at a region under write load before what changes in it all the time is given up. */
 const MOST_LOOKS = 20
+/** Rows of a bucket that are not fetched before it is cut once more. */
+const MOST_BUCKET_ROWS = 8000
 /** Buckets of one query. */
 const BUCKETS = 64
 
@@ -93,7 +104,8 @@ class RowComparison {
   async run(): Promise<void> {
     const { agreement, nulls } = this.#options
     if (agreement.ranged === 0) {
-      await this.#topBuckets()
+      const { rows } = this.#options.estimate
+      await this.#topBuckets({ rows: { kind: 'all' } }, rows < 0 ? 1e6 : rows)
     } else {
       if (nulls) await this.#pool.add(() => this.#top({ rows: { kind: 'nulls' } }))
       await this.#topRanges()
@@ -110,11 +122,19 @@ class RowComparison {
   async #topRanges(): Promise<void> {
     let from: readonly string[] | null = null
     for (;;) {
-      const to = await this.#options.source.bound({ kind: 'range', from, to: null }, this.#pieceRows, this.#signal)
+      const { to, rows } = await this.#nextBound(from)
       const region: Region = { rows: { kind: 'range', from, to } }
-      await this.#pool.add(() => this.#top(region))
+      await this.#pool.add(() => (rows > this.#pieceRows ? this.#topBuckets(region, rows) : this.#top(region)))
       if (to === null) return
       from = to
+    }
+  }
+
+  /** Where the next piece begins, and how many rows the one before it has at most: more than wanted where they share what ranges are made of. */
+  async #nextBound(from: readonly string[] | null): Promise<{ readonly to: readonly string[] | null; readonly rows: number }> {
+    for (let rows = this.#pieceRows; ; rows *= 2) {
+      const to = await this.#options.source.bound({ kind: 'range', from, to: null }, rows, this.#signal)
+      if (to === null || String(to) !== String(from)) return { to, rows }
     }
   }
 
@@ -175,11 +195,9 @@ class RowComparison {
     }
   }
 
-  async #topBuckets(): Promise<void> {
-    const { estimate } = this.#options
-    const region: Region = { rows: { kind: 'all' } }
-    const digits = digitsFor(estimate.rows < 0 ? 1e6 : estimate.rows)
-    const [ours, theirs] = await this.#bucketDigests(region, digits)
+  /** `expected`: how many rows there are, as far as is known. */
+  async #topBuckets(region: Region, expected: number): Promise<void> {
+    const [ours, theirs] = await this.#bucketDigests(region, digitsFor(expected))
     const sum = (digests: ReadonlyMap<string, Digest>): number => [...digests.values()].reduce((all, { rows }) => all + rows, 0)
     this.#options.onRows({ source: sum(ours), sink: sum(theirs) })
     await this.#differing(region, ours, theirs)
@@ -213,6 +231,11 @@ class RowComparison {
       const [source, sink] = [ours.get(bucket) ?? NO_ROWS, theirs.get(bucket) ?? NO_ROWS]
       if (isSame(source, sink)) continue
       const most = Math.max(source.rows, sink.rows)
+      // An estimate was wrong. One key alone, or one row many times, is no smaller however it is cut.
+      if (most > MOST_BUCKET_ROWS && ours.size + theirs.size > 2) {
+        await this.#buckets({ rows: region.rows, buckets: [bucket] }, most)
+        continue
+      }
       if (rows + most > FEW_ROWS * 2 || batch.length === BUCKETS) await look()
       batch.push(bucket)
       rows += most
@@ -266,12 +289,14 @@ class RowComparison {
   }
 
   async #detailed(region: Region, found: readonly Difference[]): Promise<readonly Difference[]> {
-    const details = this.#options.details()
-    if (details === null || !found.some(({ kind, key }) => kind === 'different' && key.length > 0)) return found
-    const hashed = details === 'hashes'
+    const { details } = this.#options
+    const wanted = found.filter(({ kind, key }) => kind === 'different' && key.length > 0).slice(0, details.rows())
+    if (wanted.length === 0) return found
+    // Only these: the values of a whole region may be more than memory holds.
+    const only = { rows: region.rows, buckets: [...new Set(wanted.map(({ key }) => bucketOf(key)))] }
     const [ours, theirs] = await Promise.all([
-      this.#options.source.fields(region, hashed, this.#signal),
-      this.#options.sink.fields(region, hashed, this.#signal),
+      this.#options.source.fields(only, !details.values, this.#signal),
+      this.#options.sink.fields(only, !details.values, this.#signal),
     ])
     const [left, right] = [byKey(ours), byKey(theirs)]
     return found.map((difference) => {

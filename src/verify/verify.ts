@@ -78,6 +78,9 @@ export interface Verification {
   readonly problems: readonly Problem[]
 }
 
+/** Rows of a region whose columns are looked at: what differs everywhere needs no more to be understood. */
+const MOST_DETAILS = 200
+
 /** Compares tables one after the other. What cannot be compared is a problem, and the others go on. */
 export async function verifyTables(request: VerifyRequest, signal: AbortSignal): Promise<Verification> {
   const tables: VerifiedTable[] = []
@@ -136,7 +139,7 @@ async function verifyTable(
       estimate: source.estimate,
       parallel: Math.max(request.source.parallel, request.sink.parallel),
       onDifference: (difference) => found.add(difference),
-      details: () => (found.isFull ? null : request.showValues ? 'values' : 'hashes'),
+      details: { rows: () => Math.min(MOST_DETAILS, request.limit - found.keys.length), values: request.showValues },
       live:
         request.live === null
           ? null

@@ -15,9 +15,21 @@ export interface SourceDatabase extends AsyncDisposable {
 /** A server of the major under test, with nothing in it. */
 export async function startSource(settings: Readonly<Record<string, string | number>> = {}): Promise<SourceDatabase> {
   const server = await startPostgres({ major: MAJOR, settings })
+  const database = databaseOn(server)
+  const closeSessions = database[Symbol.asyncDispose]
+  return Object.defineProperty(database, Symbol.asyncDispose, {
+    value: async () => {
+      await closeSessions()
+      await server[Symbol.asyncDispose]()
+    },
+  })
+}
+
+/** A database of a server that somebody else ends; its sessions end with it. */
+export function databaseOn(server: PostgresServer, name?: string): SourceDatabase {
   const sessions: pg.Client[] = []
   let own: pg.Client | null = null
-  const session = async (uri = server.uri()): Promise<pg.Client> => {
+  const session = async (uri = server.uri(name)): Promise<pg.Client> => {
     const client = new pg.Client(uri)
     client.on('error', () => undefined)
     await client.connect()
@@ -27,7 +39,7 @@ export async function startSource(settings: Readonly<Record<string, string | num
   return {
     server,
     get uri() {
-      return server.uri()
+      return server.uri(name)
     },
     session,
     query: async (sql, values) => {
@@ -38,10 +50,7 @@ export async function startSource(settings: Readonly<Record<string, string | num
       }
       return (await own.query(sql, values)).rows as never
     },
-    [Symbol.asyncDispose]: async () => {
-      await Promise.allSettled(sessions.map((each) => each.end()))
-      await server[Symbol.asyncDispose]()
-    },
+    [Symbol.asyncDispose]: async () => void (await Promise.allSettled(sessions.map((each) => each.end()))),
   }
 }
 

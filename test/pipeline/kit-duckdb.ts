@@ -21,6 +21,13 @@ export async function duckdbReader(): Promise<Target> {
       readFile(file, async (connection) => {
         for (const each of ['CREATE SCHEMA IF NOT EXISTS target.public', 'USE target.public', ...sql.split(';')]) await connection.run(each)
       }),
+    types: (namespace, table) =>
+      readFile(file, async (connection) => {
+        const rows = await connection.rows(
+          `SELECT column_name, data_type || ' ' || is_nullable FROM duckdb_columns() WHERE database_name = 'target' AND schema_name = '${namespace}' AND table_name = '${table}'`,
+        )
+        return Object.fromEntries(rows.map(([name, said]) => [String(name), String(said)]))
+      }),
     rows: async (namespace, table) => {
       if (!existsSync(path)) return null
       return readFile(file, (connection) => readDuckdb(connection, namespace, table))

@@ -17,6 +17,8 @@ export interface Target extends AsyncDisposable {
   execute?(sql: string): Promise<void>
   /** Rows of the copy of a source table, column → canonical text; null: the table is not there. */
   rows(namespace: string, table: string): Promise<Cells[] | null>
+  /** Column → type and whether it takes NULL, in the target's own words. */
+  types?(namespace: string, table: string): Promise<Readonly<Record<string, string>>>
   /** A value's canonical text in this target, from PostgreSQL's text and the name of its base type. */
   expect(type: string, text: string): string
   /** A generated column is computed there. */
@@ -74,6 +76,11 @@ async function sqliteTarget(): Promise<Target> {
     execute: async (sql) => {
       using db = openSqlite(path, 'write')
       db.exec(sql)
+    },
+    types: async (_namespace, table) => {
+      using db = openSqlite(path, 'read')
+      const rows = db.prepare(`SELECT name, type || ' ' || "notnull" AS said FROM pragma_table_info(?)`).all(table)
+      return Object.fromEntries(rows.map((row) => [String(row['name']), String(row['said'])]))
     },
     rows: async (namespace, table) => readSqlite(path, namespace === 'public' ? table : `${namespace}_${table}`),
     expect: sqliteText,
@@ -134,6 +141,13 @@ async function postgresTarget(bench: Bench, name: string): Promise<Target> {
     uri: bench.server.uri(name),
     computes: true,
     execute: async (sql) => void (await oracle.run(sql)),
+    types: async (namespace, table) => {
+      const rows = await oracle.run(
+        `SELECT attname, format_type(atttypid, atttypmod) || ' ' || attnotnull AS said FROM pg_attribute
+          WHERE attrelid = '${quote(namespace)}.${quote(table)}'::regclass AND attnum > 0 AND NOT attisdropped`,
+      )
+      return Object.fromEntries(rows.map((row) => [row['attname'] ?? '', row['said'] ?? '']))
+    },
     rows: (namespace, table) =>
       oracle.run(`SELECT * FROM ${quote(namespace)}.${quote(table)}`).catch((error: { code?: string }) => {
         if (error.code === UNDEFINED_TABLE) return null

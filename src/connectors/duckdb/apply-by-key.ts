@@ -11,7 +11,7 @@ const GRAVES = 'tailrace_graves'
 
 /** Rows found by their key. Gives the number of rows that were deleted or changed. */
 export async function applyByKey(work: TableWork, compaction: Compaction): Promise<number> {
-  const { deletes, updates, moves, inserts } = compaction
+  const { deletes, updates, moves, inserts, vanished } = compaction
   const { extras, softDeletes } = work.target
   const lacks = (entry: number): boolean => isPartial(compaction, entry)
   const patched = updates.filter(lacks)
@@ -22,7 +22,7 @@ export async function applyByKey(work: TableWork, compaction: Compaction): Promi
   // Columns that the source does not have keep their values, so with those every such row is built from its base row.
   const built = extras.length > 0 ? replaced : moves.filter(lacks)
   const isBuilt = new Set(built)
-  const graves = softDeletes ? joinEntries(deletes, moves) : new Int32Array(0)
+  const graves = softDeletes ? joinEntries(deletes, moves, vanished) : new Int32Array(0)
   if (built.length > 0) await fetchBases(work, compaction, built)
   if (graves.length > 0) await dig(work, compaction, graves)
   if (patched.length > 0) await patch(work, compaction, patched)

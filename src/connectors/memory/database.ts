@@ -206,6 +206,15 @@ export class MemoryTransaction {
     return this.#draft.get(id).find(key) !== undefined
   }
 
+  /** The table as the transaction sees it. */
+  table(id: TableId): Pick<MemoryTable, 'schema' | 'toast'> {
+    return this.#draft.get(id)
+  }
+
+  rows(id: TableId): readonly Cells[] {
+    return [...this.#draft.get(id).rows.values()]
+  }
+
   insert(id: TableId, cells: Cells): void {
     const table = this.#draft.get(id)
     const row = wholeRow(table.schema, cells)
@@ -249,7 +258,10 @@ export class MemoryTransaction {
     )
     const altered = new MemoryTable(schema, table.toast)
     for (const row of table.rows.values()) {
-      altered.put(Object.fromEntries(schema.columns.map(({ name, missing }) => [name, row[renamed.get(name) ?? name] ?? missing ?? null])))
+      // Null is a value: `missing` is for rows that were written before the column existed.
+      const cell = (value: string | null | undefined, missing: string | undefined): string | null =>
+        value === undefined ? (missing ?? null) : value
+      altered.put(Object.fromEntries(schema.columns.map(({ name, missing }) => [name, cell(row[renamed.get(name) ?? name], missing)])))
     }
     this.#draft.set(id, altered)
     this.#log({ kind: 'schema', previous: table.schema, schema, changes })

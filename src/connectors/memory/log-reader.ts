@@ -28,7 +28,8 @@ export class LogReader {
 
   /** Barriers travel alone, rows in parts of at most `maxBatch`; the last batch brings the position. */
   *read({ number, committedAt, entries }: LoggedTransaction): Generator<StreamBatch> {
-    const transaction: Transaction = { id: String(number), position: formatPosition(number), end: null, committedAt }
+    // Its commit begins where the one before ends: a position to resume from lies past the commits that are applied.
+    const transaction: Transaction = { id: String(number), position: formatPosition(number - 1), end: null, committedAt }
     let rows: RowEntry[] = []
     for (const entry of entries) {
       if (entry.kind === 'row') {
@@ -43,7 +44,7 @@ export class LogReader {
       rows = []
       yield { slices: [], barrier, transactions: [transaction], position: null, rows: 0, bytes: 0 }
     }
-    const end = transaction.position
+    const end = formatPosition(number)
     yield { ...this.#rowBatch(rows, { ...transaction, end }), position: end }
   }
 

@@ -24,7 +24,7 @@ export class MemorySnapshot implements Snapshot {
   readonly #tables: readonly SourceTable[]
   readonly #rows: ReadonlyMap<TableId, readonly Cells[]>
 
-  constructor(database: MemoryDatabase, tables: readonly SourceTable[], options: SnapshotOptions) {
+  constructor(database: Pick<MemoryDatabase, 'rows'>, tables: readonly SourceTable[], options: SnapshotOptions) {
     this.position = options.position
     this.view = options.view
     this.viewEnd = options.viewEnd

@@ -47,6 +47,48 @@ async function readUpTo(
 }
 
 describe('the memory source', () => {
+  test('a column that is added gives the rows that are there its constant, once: a null that is written later stays', () => {
+    const { database } = setUp()
+    database.transaction((transaction) => transaction.insert(people.id, person(1)))
+    const column = (name: string, ordinal: number, missing: string) => ({ ...people.columns[1]!, name, ordinal, missing })
+    const first = { ...people, columns: [...people.columns, column('a', 101, 'x')] }
+    const second = { ...first, columns: [...first.columns, column('b', 102, 'y')] }
+    database.transaction((transaction) => transaction.alter(people.id, first, []))
+    database.transaction((transaction) => transaction.insert(people.id, { ...person(2), a: null }))
+    database.transaction((transaction) => transaction.alter(people.id, second, []))
+    assert.deepEqual(
+      database.rows(people.id).map(({ a, b }) => [a, b]),
+      [
+        ['x', 'y'],
+        [null, 'y'],
+      ],
+    )
+  })
+
+  test('a transaction begins its commit before it ends it, and a view covers what is in it by number', async () => {
+    const { database, source } = setUp()
+    const [table] = await source.discover(everything)
+    const from = await source.anchor()
+    database.transaction((transaction) => transaction.insert(people.id, person(1)))
+    const to = await source.head()
+    const [batch] = await readUpTo(source, from, to, [table!])
+    const [transaction] = batch!.transactions
+    assert.equal(source.comparePositions(transaction!.position, transaction!.end!), -1)
+    assert.equal(source.covers(to as string as View, transaction!), true)
+    assert.equal(source.covers(from as string as View, transaction!), false)
+  })
+
+  test('rows of a table that has other columns by now are not fetched', async () => {
+    const { database, source } = setUp()
+    const table = (await source.discover(everything)).find(({ id }) => id === people.id)!
+    database.transaction((transaction) => transaction.insert(people.id, person(1)))
+    assert.equal((await source.fetch(table, [['1']]))?.slice.rows, 1)
+    const added = { ...people.columns[1]!, name: 'a', ordinal: 101 }
+    database.transaction((transaction) => transaction.alter(people.id, { ...people, columns: [...people.columns, added] }, []))
+    assert.equal(await source.fetch(table, [['1']]), null)
+    assert.equal((await source.fetch({ ...table, columnsFixed: true }, [['1']]))?.slice.rows, 1)
+  })
+
   test('finds tables and counts rows', async () => {
     const { database, source } = setUp()
     database.transaction((tx) => tx.insert(people.id, person(1)))
@@ -240,7 +282,7 @@ describe('the memory source', () => {
       batches.map((batch) => source.covers(snapshot.view!, batch.transactions[0]!)),
       [true, false],
     )
-    const { slice, view } = await source.fetch(tables[1]!, [['2'], ['77']])
+    const { slice, view } = (await source.fetch(tables[1]!, [['2'], ['77']]))!
     assert.deepEqual([slice.rows, source.covers(view, batches[1]!.transactions[0]!)], [1, true])
   })
 

@@ -1,6 +1,6 @@
 import { Op, type Slice, type StreamBatch } from '../../model/batch.ts'
 import type { Position, Transaction, View } from '../../model/position.ts'
-import { keyNames } from '../../model/schema.ts'
+import { keyNames, type Column, type TableSchema } from '../../model/schema.ts'
 import { textRowsToSlice } from '../../model/slice-builder.ts'
 import type { ConnectorContext } from '../../sdk/connector.ts'
 import { TailraceError, type Problem } from '../../sdk/errors.ts'
@@ -106,10 +106,11 @@ export class MemorySource implements Source {
   }
 
   covers(view: View, transaction: Transaction): boolean {
-    return this.#numberOf(transaction.position) <= this.#numberOf(view as string as Position)
+    return Number(transaction.id) <= this.#numberOf(view as string as Position)
   }
 
-  async fetch(table: SourceTable, keys: readonly (readonly string[])[]): Promise<{ slice: Slice; view: View; viewEnd: Position }> {
+  async fetch(table: SourceTable, keys: readonly (readonly string[])[]): Promise<{ slice: Slice; view: View; viewEnd: Position } | null> {
+    if (!showsAll(table, this.#database.tables.get(table.id)?.schema)) return null
     const names = keyNames(table.schema)
     const wanted = new Set(keys.map((key) => JSON.stringify(key)))
     const rows = this.#database.rows(table.id).filter((row) => wanted.has(JSON.stringify(names.map((name) => row[name]))))
@@ -146,6 +147,14 @@ export class MemorySource implements Source {
       })
     return number
   }
+}
+
+/** Whether a table that looks like that now has the columns of the one given, and no others that it should bring. */
+export function showsAll({ schema, columnsFixed, excluded }: SourceTable, now: TableSchema | undefined): boolean {
+  const has = (columns: readonly Column[], wanted: Column): boolean =>
+    columns.some(({ name, ordinal }) => name === wanted.name && ordinal === wanted.ordinal)
+  if (now === undefined || !schema.columns.every((column) => has(now.columns, column))) return false
+  return columnsFixed || now.columns.every((column) => excluded.includes(column.name) || has(schema.columns, column))
 }
 
 function historyLost(from: Position, database: MemoryDatabase): TailraceError {

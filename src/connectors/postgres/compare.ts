@@ -84,7 +84,8 @@ export class PostgresSide implements ComparisonSide {
           {
             type: type!,
             kind,
-            sql: depth === '0' ? quoteName(name!) : `${quoteName(name!)}::pg_catalog.${quoteName(typeName!)}`,
+            // Of a type that somebody made only the text is asked for.
+            sql: depth === '0' || !builtIn ? quoteName(name!) : `${quoteName(name!)}::pg_catalog.${quoteName(typeName!)}`,
             forms: [...binary, ...formsOf(kind, Number(modifier))],
             ordered: ORDERED.has(kind),
             nullable: notNull !== 't',

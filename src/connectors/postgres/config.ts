@@ -133,14 +133,27 @@ export function postgresFromUri(uri: ConnectorUri): Record<string, unknown> {
 }
 
 function splitHost(part: string, text: string): { host: string; port: string | null } {
-  const match = /^(?:\[([^\]]+)\]|([^:]*))(?::(\d{1,5}))?$/.exec(decodeURIComponent(part))
+  const match = /^(?:\[([^\]]+)\]|([^:]*))(?::(\d{1,5}))?$/.exec(decoded(part))
   if (match === null)
     throw new TailraceError(
       'USAGE',
       `the host part ${JSON.stringify(part)} of the PostgreSQL URI is not host, host:port or [address]:port`,
       { hint: 'postgres://user@host:5432/database', path: text.slice(0, 0) },
     )
+  if (Number(match[3] ?? 0) > MOST_PORT)
+    throw new TailraceError('USAGE', `the port ${match[3]} of PostgreSQL is none: the largest is ${MOST_PORT}`)
   return { host: match[1] ?? match[2] ?? '', port: match[3] ?? null }
+}
+
+const MOST_PORT = 65_535
+
+/** A host that is no URI's may hold a percent sign, as an address with a zone does. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part
+  }
 }
 
 function joinHost(host: string, port: string | null): string {
@@ -150,13 +163,22 @@ function joinHost(host: string, port: string | null): string {
 
 /** Where a configuration leads: hosts with ports, in order. */
 export function addressesOf(config: PostgresConfig, env: NodeJS.ProcessEnv = process.env): PgOptions['hosts'] {
-  const defaultPort = config.port ?? Number(env['PGPORT'] ?? 5432)
+  const defaultPort = config.port ?? portOf(env)
   const text = config.host ?? env['PGHOST'] ?? 'localhost'
   return text.split(',').map((part) => {
     if (part.startsWith('/')) return { host: part, port: defaultPort }
     const { host, port } = splitHost(part, '')
     return { host: host === '' ? 'localhost' : host, port: port === null ? defaultPort : Number(port) }
   })
+}
+
+function portOf(env: NodeJS.ProcessEnv): number {
+  const text = env['PGPORT'] ?? ''
+  if (text === '') return 5432
+  const port = Number(text)
+  if (!Number.isInteger(port) || port < 1 || port > MOST_PORT)
+    throw new TailraceError('CONFIG', `PGPORT is ${JSON.stringify(text)}; expected a port`)
+  return port
 }
 
 function isThisMachine(host: string): boolean {

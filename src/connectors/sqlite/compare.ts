@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
+import { onAbort } from '../../async/abort.ts'
 import type { Column } from '../../model/schema.ts'
 import type { ComparedTable, ComparisonSide, Form, SideColumn, SideRows, SideTable } from '../../sdk/compare.ts'
 import { TailraceError } from '../../sdk/errors.ts'
@@ -65,10 +66,15 @@ export class SqliteSide implements ComparisonSide {
   async #query(sql: string, signal: AbortSignal): Promise<Rows> {
     signal.throwIfAborted()
     const thread = this.#idle.pop() ?? this.#start()
+    // A query cannot be interrupted, its thread can.
+    using _ = onAbort(signal, () => void thread.close())
     try {
       return await thread.query(sql)
+    } catch (error) {
+      signal.throwIfAborted()
+      throw error
     } finally {
-      this.#idle.push(thread)
+      if (!thread.isClosed) this.#idle.push(thread)
     }
   }
 
@@ -83,6 +89,7 @@ export class SqliteSide implements ComparisonSide {
 class QueryThread {
   readonly #worker: Worker
   #waiting: { resolve(rows: Rows): void; reject(error: Error): void } | null = null
+  isClosed = false
 
   constructor(path: string, busyMillis: number) {
     const file = new URL(import.meta.url.endsWith('.ts') ? './compare-worker.ts' : './compare-worker.js', import.meta.url)
@@ -93,7 +100,12 @@ class QueryThread {
       if ('rows' in reply) waiting?.resolve(reply.rows)
       else waiting?.reject(fromPlain(reply.error))
     })
-    this.#worker.on('error', (error) => this.#waiting?.reject(error))
+    this.#worker.on('error', (error) => {
+      this.isClosed = true
+      this.#waiting?.reject(
+        new TailraceError('SOURCE_FAILED', `the thread that reads the SQLite file ended: ${error.message}`, { cause: error }),
+      )
+    })
   }
 
   query(sql: string): Promise<Rows> {
@@ -104,6 +116,7 @@ class QueryThread {
   }
 
   async close(): Promise<void> {
+    this.isClosed = true
     await this.#worker.terminate()
     this.#waiting?.reject(new TailraceError('ABORTED', 'the comparison was given up'))
   }

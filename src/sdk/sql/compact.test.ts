@@ -101,6 +101,28 @@ describe('compaction by lineage', () => {
     assert.deepEqual([c.updates.length, c.moves.length, c.deletes.length, c.vanished.length], [0, 0, 0, 1])
   })
 
+  it('a row that an insert replaces goes with it: deleted or moved away later, its first key is to be deleted, unless it is a base', () => {
+    const c = compactRows([
+      insert(['1', 'a', 'x']),
+      remove(['1']),
+      insert(['2', 'b', 'x']),
+      update(['7', 'b', 'y'], ['2']),
+      // Away, another one comes to the key and goes, and back: its row must stay.
+      update(['8', 'c', undefined], ['3']),
+      insert(['3', 'd', 'x']),
+      remove(['3']),
+      update(['3', 'c', undefined], ['8']),
+    ])
+    assert.deepEqual(
+      [...c.vanished].map((entry) => base(c, entry)),
+      [['1'], ['2']],
+    )
+    assert.deepEqual(
+      [c.inserts, c.updates].map((entries) => [...entries].map((entry) => final(c, entry))),
+      [[['7', 'b', 'y']], [['3', 'c', undefined]]],
+    )
+  })
+
   it('delete then insert of one key is an update with every column', () => {
     const c = compactRows([remove(['1']), insert(['1', 'a', 'new']), update(['1', 'b', undefined])])
     assert.deepEqual(

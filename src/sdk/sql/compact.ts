@@ -32,7 +32,10 @@ export interface Compaction {
   readonly moves: Int32Array
   /** Entries born in the batch. All cells are known. */
   readonly inserts: Int32Array
-  /** Entries born and gone within the batch (`baseStarts` has their first key): to be deleted only where a batch may be a repetition. */
+  /**
+   * Entries born in the batch that are not at their first key any more (`baseStarts` has it), be they gone or among `inserts`: an
+   * insert replaces what stands there, so that this goes as well. None whose first key is the base of another entry.
+   */
   readonly vanished: Int32Array
 }
 
@@ -308,9 +311,10 @@ class Lineages {
       updates: [] as number[],
       moves: [] as number[],
       inserts: [] as number[],
-      vanished: [] as number[],
+      born: [] as number[],
     }
     for (let entry = 0; entry < this.#count; entry++) groups[this.#group(entry)].push(entry)
+    const vanished = this.#vanished()
     return {
       slice: this.#slice,
       keyColumns: this.#keys,
@@ -323,15 +327,39 @@ class Lineages {
       updates: Int32Array.from(groups.updates),
       moves: Int32Array.from(groups.moves),
       inserts: Int32Array.from(groups.inserts),
-      vanished: Int32Array.from(groups.vanished),
+      vanished: Int32Array.from(vanished),
     }
   }
 
-  #group(entry: number): 'deletes' | 'updates' | 'moves' | 'inserts' | 'vanished' {
-    if (this.#gone[entry] === 1) return 'vanished'
+  #vanished(): number[] {
+    const entries = Array.from({ length: this.#count }, (_, entry) => entry)
+    const left = entries.filter((entry) => this.#born[entry] === 1 && (this.#gone[entry] === 1 || !this.#isAtBase(entry)))
+    if (left.length === 0) return left
+    const bases = new Set(entries.filter((entry) => this.#born[entry] === 0).map((entry) => this.#baseText(entry)))
+    // Each key once: several rows may have come and gone at it.
+    const byKey = new Map(left.map((entry) => [this.#baseText(entry), entry]))
+    return [...byKey].flatMap(([key, entry]) => (bases.has(key) ? [] : [entry]))
+  }
+
+  #baseText(entry: number): string {
+    const cells = Array.from({ length: this.#keys.length }, (_, i) => entry * this.#keys.length + i)
+    return cells
+      .map((cell) => {
+        const [start, length] = [this.#baseStarts[cell]!, this.#baseLengths[cell]!]
+        return `${length}:${this.#slice.bytes.toString('latin1', start, start + Math.max(length, 0))}`
+      })
+      .join(',')
+  }
+
+  #isAtBase(entry: number): boolean {
+    return this.#hasBaseKey(entry, this.#rows[entry]! * this.#columns)
+  }
+
+  #group(entry: number): 'deletes' | 'updates' | 'moves' | 'inserts' | 'born' {
+    if (this.#gone[entry] === 1) return 'born'
     if (this.#rows[entry] === NOTHING) return 'deletes'
     if (this.#born[entry] === 1) return 'inserts'
-    return this.#hasBaseKey(entry, this.#rows[entry]! * this.#columns) ? 'updates' : 'moves'
+    return this.#isAtBase(entry) ? 'updates' : 'moves'
   }
 }
 

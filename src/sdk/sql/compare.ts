@@ -118,7 +118,8 @@ export class SqlRows implements SideRows {
   #field(column: number): string {
     const { dialect, form } = { dialect: this.#dialect, form: this.#agreement.forms[column]! }
     const text = dialect.text(column, form)
-    if (!COUNTED_FORMS.has(form)) return `coalesce(${text}, '~') || '|'`
+    // No bar behind a NULL: a text `~`, which a target may hold by mistake, is none.
+    if (!COUNTED_FORMS.has(form)) return `coalesce(${text} || '|', '~')`
     const bytes = dialect.bytes(text)
     return `coalesce(CASE WHEN ${bytes} > ${LONG_BYTES} THEN '#' || ${dialect.md5(text)} ELSE ${bytes} || ':' || ${text} END, '~')`
   }

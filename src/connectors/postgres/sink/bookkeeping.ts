@@ -171,6 +171,19 @@ export class Bookkeeping {
 
   /** Removes the pipeline's row, then table and schema when nothing else is in them. Names what is gone. */
   async remove(connection: PgConnection): Promise<string[]> {
+    // All or nothing: half of the tables would be taken for the whole bookkeeping.
+    await connection.query('BEGIN')
+    try {
+      const removed = await this.#remove(connection)
+      await connection.query('COMMIT')
+      return removed
+    } catch (error) {
+      if (!connection.closed) await connection.query('ROLLBACK')
+      throw error
+    }
+  }
+
+  async #remove(connection: PgConnection): Promise<string[]> {
     if (!(await this.exists(connection))) return []
     const removed: string[] = []
     const hasWriters = await this.#hasWriters(connection)

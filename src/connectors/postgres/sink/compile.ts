@@ -89,9 +89,9 @@ export function compileSets(requests: Requests, work: TableWork, manner: Manner)
     return
   }
   const replace = manner === 'replace'
-  // Under repetition a row may have moved already, and one that came and went within the batch may be there.
+  // Under repetition a row may have moved already.
   const again = manner === 'upsert' && !work.statements.soft
-  eachChunk(join(deletes, again ? join(moves, vanished) : EMPTY), (entries) => deleteByKey(requests, work, baseCells(compaction, entries)))
+  eachChunk(join(deletes, vanished, again ? moves : EMPTY), (entries) => deleteByKey(requests, work, baseCells(compaction, entries)))
   eachChunk(join(again ? EMPTY : moves, replace ? updates : EMPTY), (entries) => takeAway(requests, work, baseCells(compaction, entries)))
   if (!replace && work.statements.settable.length > 0) {
     eachChunk(updates, (entries) => update(requests, work, baseCells(compaction, entries), finalCells(compaction, entries)))

@@ -1,6 +1,7 @@
 import { NULL_VALUE, Op, type Slice } from '../../../model/batch.ts'
 import type { TableSchema } from '../../../model/schema.ts'
 import { SliceBuilder } from '../../../model/slice-builder.ts'
+import { TailraceError } from '../../../sdk/errors.ts'
 
 const TAB = 9
 const NEWLINE = 10
@@ -27,13 +28,22 @@ export function copyTextToSlice(schema: TableSchema, data: Buffer): Slice {
   while (at < data.length) {
     const end = at + 1 + data.readInt32BE(at + 1)
     const cell = builder.begin(Op.read, builder.rows, 0, 0, 0)
-    readLine(data, at + FRAME_HEAD, end, builder, cell)
+    const filled = readLine(data, at + FRAME_HEAD, end, builder, cell) - cell
+    // A line of a table without columns still has its end.
+    if (filled !== Math.max(1, builder.columns)) throw damagedRow(schema)
     at = end
   }
   return builder.take(data)
 }
 
-function readLine(data: Buffer, start: number, end: number, builder: SliceBuilder, first: number): void {
+function damagedRow({ id }: TableSchema): TailraceError {
+  return new TailraceError('PROTOCOL', `copying ${id}: the PostgreSQL server sent a row that has not the columns that were asked for`, {
+    path: id,
+  })
+}
+
+/** Gives the cell after the last one that was filled: one for each end of a value. */
+function readLine(data: Buffer, start: number, end: number, builder: SliceBuilder, first: number): number {
   const { starts, lengths } = builder
   let cell = first
   let from = start
@@ -57,6 +67,8 @@ function readLine(data: Buffer, start: number, end: number, builder: SliceBuilde
       to++
     }
   }
+  // What is left over has no end, and is no value.
+  return from === end ? cell : first
 }
 
 /** CopyData messages → their payloads one behind the other, in place. */

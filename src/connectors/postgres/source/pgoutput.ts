@@ -49,7 +49,7 @@ const KEY_IMAGE = 0x4b // K
 const OLD_IMAGE = 0x4f // O
 const NEW_IMAGE = 0x4e // N
 
-function damaged(what: string): TailraceError {
+export function damaged(what: string): TailraceError {
   return new TailraceError('PROTOCOL', `the change stream is damaged: ${what}`, {
     hint: 'is what lies between us and PostgreSQL changing bytes?',
   })
@@ -105,7 +105,7 @@ export function readRow(
   const op: OpCode = type === Message.insert ? Op.insert : type === Message.update ? Op.update : Op.delete
   const cell = builder.begin(op, order, transaction, placeHigh, placeLow)
   let next = at
-  let kind = buffer[next]!
+  let kind = next < end ? buffer[next]! : 0
   if (kind === KEY_IMAGE || kind === OLD_IMAGE) {
     const old = builder.beginOld(kind === KEY_IMAGE ? 1 : 2)
     // A key image carries null for the columns that it does not carry.
@@ -120,13 +120,16 @@ export function readRow(
       kind === KEY_IMAGE ? ABSENT_VALUE : NULL_VALUE,
     )
     if (op === Op.delete) {
+      if (next !== end) throw damaged('a row is longer than what it holds')
       builder.lengths.fill(ABSENT_VALUE, cell, cell + builder.columns)
       return
     }
     kind = next < end ? buffer[next]! : 0
   }
+  if (op === Op.delete) throw damaged('a deleted row without the row that it was')
   if (kind !== NEW_IMAGE) throw damaged(`a row image of the unknown kind ${kind}`)
-  readTuple(buffer, next + 1, end, columns, builder.starts, builder.lengths, cell, NULL_VALUE)
+  if (readTuple(buffer, next + 1, end, columns, builder.starts, builder.lengths, cell, NULL_VALUE) !== end)
+    throw damaged('a row is longer than what it holds')
 }
 
 function readTuple(

@@ -27,9 +27,9 @@ export function writePosition(position: PgPosition): Position {
 }
 
 export function readPosition(position: Position): PgPosition {
-  const [version, system, timeline, lsnText] = position.split(':')
+  const [version, system, timeline = '', lsnText, ...more] = position.split(':')
   const lsn = parseLsn(lsnText ?? '')
-  if (version !== 'pg1' || system === undefined || lsn === null) {
+  if (version !== 'pg1' || system === undefined || !/^\d{1,10}$/.test(timeline) || lsn === null || more.length > 0) {
     throw new TailraceError('STATE_DAMAGED', `the stored position ${JSON.stringify(position)} is not one of a PostgreSQL source`, {
       hint: 'it was written by another release or another connector; tailrace reset <pipeline> starts over',
     })

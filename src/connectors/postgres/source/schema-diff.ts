@@ -25,6 +25,13 @@ export function chosenShape(table: SourceTable, before: TableSchema, now: TableS
   return { ...now, id: before.id, columns, key: table.keyFixed === true || catalog.includes(-1) ? chosen : catalog }
 }
 
+/** Whether rows with the columns of one can be taken for rows with the columns of the other. */
+export function hasSameColumns(a: TableSchema | undefined, b: TableSchema): boolean {
+  const text = (columns: TableSchema['columns']): string =>
+    JSON.stringify(columns.map(({ name, ordinal, sourceType }) => [ordinal, name, sourceType]).toSorted())
+  return a !== undefined && text(a.columns) === text(b.columns)
+}
+
 /**
  * What changed between two shapes of a table. Columns are told apart by their lasting number (attnum), so that a rename is
  * not taken for drop + add (TRAPS 47); rows that were rewritten silently (TRAPS 46) make the change ambiguous.

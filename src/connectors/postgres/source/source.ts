@@ -10,7 +10,7 @@ import type { PostgresConfig } from '../config.ts'
 import { qualifiedName, quoteName, quoteText } from '../identifiers.ts'
 import { openSession } from '../session.ts'
 import type { PgConnection } from '../wire/connection.ts'
-import { translate } from '../wire/pg-error.ts'
+import { PgError, translate } from '../wire/pg-error.ts'
 import { sayingWho } from './blockers.ts'
 import { readCatalog } from './catalog.ts'
 import { checkLoop, checkSource } from './check.ts'
@@ -20,6 +20,7 @@ import { flushedEnd, insertedEnd, isStandby, nudgeLog, untilFlushed } from './lo
 import { Publisher } from './publisher.ts'
 import { comparePositions, parseLsn, readPosition, writePosition } from './position.ts'
 import type { Relations } from './relations.ts'
+import { hasSameColumns } from './schema-diff.ts'
 import { PostgresSnapshot, severalServers, SnapshotKeeper, type SnapshotParts } from './snapshot.ts'
 import { identify, readStream, startStream, validatePosition } from './stream.ts'
 import type { StreamReader } from './stream-reader.ts'
@@ -108,7 +109,8 @@ export class PostgresSource implements Source {
   async openSnapshot(request: SnapshotRequest, signal: AbortSignal): Promise<Snapshot> {
     return said('taking the snapshot', async () => {
       for (let left = SNAPSHOT_TRIES; left > 0; left--) {
-        const parts = await (request.mode === 'origin' ? this.#origin(request, signal) : this.#freshView(request, signal))
+        const taking = request.mode === 'origin' ? this.#origin(request, signal) : this.#freshView(request, signal)
+        const parts = await taking.catch(nullIfRenamed)
         if (parts !== null) return new PostgresSnapshot(parts)
         this.#context.logger.info('a table was altered while the snapshot was taken: it is taken again')
       }
@@ -305,10 +307,12 @@ export class PostgresSource implements Source {
     table: SourceTable,
     keys: readonly (readonly string[])[],
     signal: AbortSignal,
-  ): Promise<{ slice: Slice; view: View; viewEnd: Position }> {
+  ): Promise<{ slice: Slice; view: View; viewEnd: Position } | null> {
     return said('fetching rows by key', async () => {
       await using keeper = await SnapshotKeeper.lock(this.#config, [table], 0, signal)
       const { view, insertEnd } = await keeper.view(() => this.#nudge(signal), signal)
+      const now = await keeper.retake(this.#config.schema, [table], await this.#sql(signal))
+      if (now === null || !hasSameColumns(now.tables[0]?.schema, table.schema)) return null
       const columns = table.schema.key.map((index) => columnAt(table.schema, index))
       const tuples = keys.map((key) => `(${key.map((value, i) => `${quoteText(value)}::${columns[i]?.sourceType ?? 'text'}`).join(', ')})`)
       const where = `(${columns.map((column) => quoteName(column.name)).join(', ')}) IN (${tuples.join(', ')})`
@@ -509,4 +513,11 @@ export class PostgresSource implements Source {
       if (parts === null) await keeper[Symbol.asyncDispose]()
     }
   }
+}
+
+/** A name that was right a moment ago, of a table that has another one by now: not the operator's mistake. */
+function nullIfRenamed(error: unknown): null {
+  const cause = error instanceof TailraceError ? error.cause : error
+  if (cause instanceof PgError && cause.code === '42P01') return null
+  throw error
 }

@@ -7,7 +7,7 @@ import { MessageWriter } from '../wire/message-writer.ts'
 import { translatePgError, type PgError } from '../wire/pg-error.ts'
 import type { ReceiveBuffer } from '../wire/receive-buffer.ts'
 import { Assembler } from './assembler.ts'
-import { Message, readRelation, readRow, type Relation, type RelationTarget } from './pgoutput.ts'
+import { damaged, Message, readRelation, readRow, type Relation, type RelationTarget } from './pgoutput.ts'
 import { writePosition } from './position.ts'
 
 const COPY_DATA = 0x64
@@ -217,9 +217,9 @@ export class StreamReader implements AsyncDisposable {
   }
 
   #frame(buffer: Buffer, at: number, end: number): void {
-    const kind = buffer[at]!
+    const kind = at < end ? buffer[at]! : 0
     if (kind === XLOG_DATA) {
-      if (end - at < 26) throw new TailraceError('PROTOCOL', 'the change stream is damaged: a message is too short')
+      if (end - at < 26) throw damaged('a message is too short')
       this.#message(buffer, at + 25, end, buffer.readUInt32BE(at + 1), buffer.readUInt32BE(at + 5))
     } else if (kind === KEEPALIVE) this.#keepalive(buffer, at, end)
     else throw new TailraceError('PROTOCOL', `the walsender sent a message of the unknown kind ${kind}`)
@@ -232,9 +232,10 @@ export class StreamReader implements AsyncDisposable {
       case Message.insert:
       case Message.update:
       case Message.delete: {
+        atLeast(6, at, end)
         const target = this.#targets.get(buffer.readUInt32BE(at + 1))
-        if (target === undefined)
-          throw new TailraceError('PROTOCOL', 'the change stream holds a row of a relation that it did not describe')
+        if (target === undefined) throw damaged('a row of a relation that it did not describe')
+        if (!this.#assembler.inTransaction) throw damaged('a row outside of a transaction')
         if (target === null) return
         const assembler = this.#assembler
         readRow(type, buffer, at + 5, end, target, assembler.nextOrder(), assembler.transactionIndex, placeHigh, placeLow)
@@ -242,14 +243,16 @@ export class StreamReader implements AsyncDisposable {
         return
       }
       case Message.begin:
+        atLeast(21, at, end)
         return this.#begin(buffer, at + 1)
       case Message.commit:
+        atLeast(26, at, end)
         return this.#commit(buffer, at + 1)
       case Message.relation:
         this.#question = { kind: 'relation', relation: readRelation(buffer, at + 1, end), transaction: this.#assembler.open }
         return
       case Message.truncate:
-        return this.#truncate(buffer, at + 1)
+        return this.#truncate(buffer, at + 1, end)
       case Message.origin:
       case Message.type:
       case Message.message:
@@ -281,8 +284,10 @@ export class StreamReader implements AsyncDisposable {
     this.#assembler.commit(this.#position(end))
   }
 
-  #truncate(buffer: Buffer, at: number): void {
+  #truncate(buffer: Buffer, at: number, end: number): void {
+    atLeast(5, at, end)
     const count = buffer.readUInt32BE(at)
+    atLeast(5 + count * 4, at, end)
     const flags = buffer[at + 4]!
     const relations: number[] = []
     for (let i = 0; i < count; i++) relations.push(buffer.readUInt32BE(at + 5 + i * 4))
@@ -325,3 +330,7 @@ export class StreamReader implements AsyncDisposable {
 }
 
 const EMPTY = Buffer.alloc(0)
+
+function atLeast(bytes: number, at: number, end: number): void {
+  if (end - at < bytes) throw damaged('a message is too short')
+}

@@ -45,6 +45,8 @@ export class ScramClient {
   readonly #header: string
   readonly #binding: ChannelBinding
   #serverSignature: Buffer | null = null
+  /** The server has proved that it knows the password. */
+  isVerified = false
 
   constructor(password: string, binding: ChannelBinding, nonce: string = randomBytes(18).toString('base64')) {
     this.#binding = binding
@@ -63,7 +65,7 @@ export class ScramClient {
     const salt = attributes.get('s') ?? ''
     const iterations = Number(attributes.get('i'))
     const wellFormed = nonce.startsWith(this.#nonce) && nonce.length > this.#nonce.length && salt !== ''
-    if (!wellFormed || !(iterations > 0 && iterations <= MOST_ITERATIONS)) {
+    if (!wellFormed || !Number.isInteger(iterations) || iterations <= 0 || iterations > MOST_ITERATIONS) {
       throw new TailraceError('PROTOCOL', 'the PostgreSQL server sent a SCRAM challenge that is not well formed')
     }
     const salted = await pbkdf2(this.#password, Buffer.from(salt, 'base64'), iterations, 32, 'sha256')
@@ -86,6 +88,7 @@ export class ScramClient {
         'the PostgreSQL server could not prove that it knows the password: it may not be the server it claims to be',
       )
     }
+    this.isVerified = true
   }
 
   #firstBare(): string {

@@ -1,4 +1,4 @@
-import type { TailraceError } from '../../../sdk/errors.ts'
+import { TailraceError } from '../../../sdk/errors.ts'
 import type { PgError } from './pg-error.ts'
 import type { ReceiveBuffer } from './receive-buffer.ts'
 
@@ -50,25 +50,57 @@ export interface Wire {
   destroy(error?: TailraceError): void
 }
 
+/** Numbers of a message that end with it: reading on would take the next message's bytes for this one's. */
+export function readInt16(buffer: Buffer, at: number, end: number): number {
+  if (at + 2 > end) throw tooShort()
+  return buffer.readInt16BE(at)
+}
+
+export function readInt32(buffer: Buffer, at: number, end: number): number {
+  if (at + 4 > end) throw tooShort()
+  return buffer.readInt32BE(at)
+}
+
+/** Where the zero is that ends a text of a message. */
+export function endOfText(buffer: Buffer, at: number, end: number): number {
+  const zero = buffer.indexOf(0, at)
+  if (zero < 0 || zero >= end) throw new TailraceError('PROTOCOL', 'the PostgreSQL server sent a text without an end')
+  return zero
+}
+
+export function tooShort(): TailraceError {
+  return new TailraceError('PROTOCOL', 'the PostgreSQL server sent a message that is shorter than what it says it holds')
+}
+
+/** The text of a CommandComplete. */
+export function parseTag(buffer: Buffer, start: number, end: number): string {
+  return buffer.toString('utf8', start, endOfText(buffer, start, end))
+}
+
+/** What stands behind a column's name in a RowDescription. */
+const COLUMN_BYTES = 18
+
 /** Column names of a RowDescription. */
-export function parseColumns(buffer: Buffer, start: number): string[] {
+export function parseColumns(buffer: Buffer, start: number, end: number): string[] {
   const columns: string[] = []
   let at = start + 2
-  for (let left = buffer.readInt16BE(start); left > 0; left--) {
-    const zero = buffer.indexOf(0, at)
+  for (let left = readInt16(buffer, start, end); left > 0; left--) {
+    const zero = endOfText(buffer, at, end)
     columns.push(buffer.toString('utf8', at, zero))
-    at = zero + 19
+    at = zero + 1 + COLUMN_BYTES
+    if (at > end) throw tooShort()
   }
   return columns
 }
 
 /** DataRow in text format. */
-export function parseRow(buffer: Buffer, start: number): (string | null)[] {
+export function parseRow(buffer: Buffer, start: number, end: number): (string | null)[] {
   const row: (string | null)[] = []
   let at = start + 2
-  for (let left = buffer.readInt16BE(start); left > 0; left--) {
-    const length = buffer.readInt32BE(at)
+  for (let left = readInt16(buffer, start, end); left > 0; left--) {
+    const length = readInt32(buffer, at, end)
     at += 4
+    if (length > end - at) throw tooShort()
     row.push(length < 0 ? null : buffer.toString('utf8', at, at + length))
     if (length > 0) at += length
   }

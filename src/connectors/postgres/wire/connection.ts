@@ -1,6 +1,6 @@
 import { onAbort } from '../../../async/abort.ts'
 import { TailraceError } from '../../../sdk/errors.ts'
-import { Backend, parseColumns, parseRow, type MessageHandler, type Wire } from './backend.ts'
+import { Backend, endOfText, parseColumns, parseRow, parseTag, readInt32, tooShort, type MessageHandler, type Wire } from './backend.ts'
 import { CopyIn, CopyOut } from './copy.ts'
 import { Login } from './login.ts'
 import { MessageWriter } from './message-writer.ts'
@@ -227,11 +227,11 @@ export class PgConnection implements Wire, AsyncDisposable {
         const login = new Login(this.options, this.#socket?.certificate ?? null, (bytes) => this.send(bytes))
         this.start({
           message: (type, buffer, start, end) => {
-            if (type === Backend.keyData) this.#keyData(buffer, start)
+            if (type === Backend.keyData) this.#keyData(buffer, start, end)
             else if (type === Backend.authentication)
               login.challenge(buffer, start, end).catch((error: TailraceError) => this.destroy(error))
           },
-          ready: (error) => (error === null ? resolve() : reject(error)),
+          ready: (error) => (error === null && login.isDone ? resolve() : reject(error ?? notLoggedIn())),
           failed: reject,
         })
         this.send(login.startup())
@@ -245,9 +245,9 @@ export class PgConnection implements Wire, AsyncDisposable {
     }
   }
 
-  #keyData(buffer: Buffer, start: number): void {
-    this.processId = buffer.readInt32BE(start)
-    this.#secret = buffer.readInt32BE(start + 4)
+  #keyData(buffer: Buffer, start: number, end: number): void {
+    this.processId = readInt32(buffer, start, end)
+    this.#secret = readInt32(buffer, start + 4, end)
   }
 
   #received(chunk: Buffer): boolean {
@@ -287,8 +287,8 @@ export class PgConnection implements Wire, AsyncDisposable {
   #message(type: number, buffer: Buffer, start: number, end: number): void {
     switch (type) {
       case Backend.parameterStatus: {
-        const zero = buffer.indexOf(0, start)
-        this.parameters.set(buffer.toString('utf8', start, zero), buffer.toString('utf8', zero + 1, end - 1))
+        const zero = endOfText(buffer, start, end)
+        this.parameters.set(buffer.toString('utf8', start, zero), buffer.toString('utf8', zero + 1, endOfText(buffer, zero + 1, end)))
         return
       }
       case Backend.notice:
@@ -300,6 +300,7 @@ export class PgConnection implements Wire, AsyncDisposable {
         this.#serverError(new PgError(parseErrorFields(buffer, start, end)))
         return
       case Backend.ready: {
+        if (end <= start) throw tooShort()
         this.#transaction = String.fromCharCode(buffer[start]!)
         this.#release()?.ready(this.#error)
         return
@@ -342,6 +343,10 @@ export class PgConnection implements Wire, AsyncDisposable {
 
 const EMPTY = Buffer.alloc(0)
 
+function notLoggedIn(): TailraceError {
+  return new TailraceError('PROTOCOL', 'the PostgreSQL server is ready for queries before anybody has logged in')
+}
+
 function closedError(): TailraceError {
   return new TailraceError('CLOSED', 'the PostgreSQL connection is closed')
 }
@@ -359,13 +364,13 @@ class ResultCollector {
   message(type: number, buffer: Buffer, start: number, end: number): void {
     switch (type) {
       case Backend.rowDescription:
-        this.#columns = parseColumns(buffer, start)
+        this.#columns = parseColumns(buffer, start, end)
         return
       case Backend.dataRow:
-        this.#rows.push(parseRow(buffer, start))
+        this.#rows.push(parseRow(buffer, start, end))
         return
       case Backend.commandComplete:
-        this.#results.push({ columns: this.#columns, rows: this.#rows, tag: buffer.toString('utf8', start, end - 1) })
+        this.#results.push({ columns: this.#columns, rows: this.#rows, tag: parseTag(buffer, start, end) })
         this.#columns = []
         this.#rows = []
         return

@@ -1,5 +1,5 @@
 import { TailraceError } from '../../../sdk/errors.ts'
-import { Backend, type BulkHandler, type Wire } from './backend.ts'
+import { Backend, parseTag, type BulkHandler, type Wire } from './backend.ts'
 import { MessageWriter } from './message-writer.ts'
 import type { PgError } from './pg-error.ts'
 import type { ReceiveBuffer } from './receive-buffer.ts'
@@ -116,7 +116,7 @@ export class CopyOut implements AsyncDisposable, BulkHandler {
     if (type === Backend.copyOut) {
       this.#started?.resolve()
       this.#started = null
-    } else if (type === Backend.commandComplete) this.#tag = buffer.toString('utf8', start, end - 1)
+    } else if (type === Backend.commandComplete) this.#tag = parseTag(buffer, start, end)
   }
 
   #end(error: PgError | TailraceError | null): void {
@@ -150,13 +150,19 @@ export class CopyIn implements AsyncDisposable {
         started.reject(error)
         reject(error)
       }
+      let begun = false
       connection.start({
         message: (type, buffer, start, end) => {
-          if (type === Backend.copyIn) started.resolve()
-          else if (type === Backend.commandComplete) this.#tag = buffer.toString('utf8', start, end - 1)
+          if (type === Backend.copyIn) {
+            begun = true
+            started.resolve()
+          } else if (type === Backend.commandComplete) this.#tag = parseTag(buffer, start, end)
           else if (type === Backend.error) this.#open = false
         },
-        ready: (error) => (error === null ? resolve() : fail(error)),
+        ready: (error) => {
+          if (error === null && begun) resolve()
+          else fail(error ?? new TailraceError('PROTOCOL', 'PostgreSQL answered a COPY without taking data'))
+        },
         failed: fail,
       })
     })

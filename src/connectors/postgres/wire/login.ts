@@ -1,5 +1,6 @@
 import { TailraceError } from '../../../sdk/errors.ts'
 import { md5Password, ScramClient, type ChannelBinding } from './auth.ts'
+import { readInt32 } from './backend.ts'
 import { serverEndPoint } from './channel-binding.ts'
 import { MessageWriter } from './message-writer.ts'
 import type { PgOptions } from './options.ts'
@@ -12,6 +13,8 @@ export class Login {
   readonly #options: PgOptions
   readonly #endPoint: Buffer | null
   #scram: ScramClient | null = null
+  /** The server has said that it is over, and was allowed to. */
+  isDone = false
 
   /** `certificate`: the server's, of the TLS session; null without TLS. */
   constructor(options: PgOptions, certificate: Buffer | null, send: (bytes: Buffer) => void) {
@@ -30,13 +33,16 @@ export class Login {
   }
 
   async challenge(buffer: Buffer, start: number, end: number): Promise<void> {
-    const method = buffer.readInt32BE(start)
+    const method = readInt32(buffer, start, end)
     if (method === 3 || method === 5) this.#requireNoBinding()
     const data = Buffer.from(buffer.subarray(start + 4, end))
     switch (method) {
       case 0:
-        // After a bound SCRAM log-in: it is over.
         if (this.#scram === null) this.#requireNoBinding()
+        // Who skips the proof may be anybody, and is bound to nothing.
+        else if (!this.#scram.isVerified)
+          throw new TailraceError('PROTOCOL', 'the PostgreSQL server broke a SCRAM exchange off before its end')
+        this.isDone = true
         return
       case 3:
         return this.#password(this.#secret())

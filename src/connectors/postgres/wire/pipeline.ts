@@ -1,4 +1,4 @@
-import { Backend, parseRow, type Wire } from './backend.ts'
+import { Backend, parseRow, parseTag, type Wire } from './backend.ts'
 import { MessageWriter } from './message-writer.ts'
 import type { TailraceError } from '../../../sdk/errors.ts'
 
@@ -101,9 +101,9 @@ export class Pipeline {
     return new Promise((resolve, reject) => {
       this.#connection.start({
         message: (type, buffer, start, end) => {
-          if (type === Backend.dataRow) rows.push(parseRow(buffer, start))
+          if (type === Backend.dataRow) rows.push(parseRow(buffer, start, end))
           else if (type === Backend.commandComplete || type === Backend.emptyQuery) {
-            results.push({ rows, tag: type === Backend.emptyQuery ? '' : buffer.toString('utf8', start, end - 1) })
+            results.push({ rows, tag: type === Backend.emptyQuery ? '' : parseTag(buffer, start, end) })
             rows = []
           }
         },
