@@ -71,6 +71,15 @@ const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./verify.ts')).verifyCommand,
   },
   {
+    name: 'why',
+    usage: '<pipeline> <table> <key>…',
+    summary: 'the story of one row: both sides, filter, dead letter, position, and what to do',
+    operands: 'either',
+    options: ENDPOINTS,
+    examples: ['tailrace why shop orders 4711', 'tailrace why shop public.items 4711,3'],
+    load: async () => (await import('./why.ts')).whyCommand,
+  },
+  {
     name: 'status',
     usage: '[pipeline]',
     summary: 'how a pipeline, or every one, is doing',

@@ -114,7 +114,7 @@ async function comparePipeline(request: VerifyRequest, name: string, environment
   return { tables, repairs, problems: [...pairs.problems, ...problems] }
 }
 
-async function openSide(
+export async function openSide(
   { connector, config }: Endpoint,
   side: 'source' | 'sink',
   name: string,

@@ -75,11 +75,15 @@ export interface KeyRange {
 }
 
 /**
- * A part of a table. `nulls`: rows with a NULL in the columns that ranges are made of, which no range holds. `buckets`, within
+ * A part of a table. `key`: the row of a key, by the texts of its columns. `nulls`: rows with a NULL in the columns that ranges are made of, which no range holds. `buckets`, within
  * either: rows whose bucket is one of these, a bucket being the first hex digits of the MD5 of the row's key, or of a row without one.
  */
 export interface Region {
-  readonly rows: KeyRange | { readonly kind: 'all' } | { readonly kind: 'nulls' }
+  readonly rows:
+    | KeyRange
+    | { readonly kind: 'all' }
+    | { readonly kind: 'nulls' }
+    | { readonly kind: 'key'; readonly key: readonly string[] }
   readonly buckets?: readonly string[]
 }
 

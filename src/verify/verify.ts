@@ -183,7 +183,7 @@ function keyText({ key }: DifferingKey): string {
 }
 
 /** Generated columns are not copied. */
-function comparedTable({ source }: TablePair): ComparedTable {
+export function comparedTable({ source }: TablePair): ComparedTable {
   const { namespace, name, columns, key } = source.schema
   const written = columns.filter(isWritable)
   const indexes = key.map((index) => written.indexOf(columnAt(source.schema, index)))

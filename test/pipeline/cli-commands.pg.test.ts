@@ -4,8 +4,10 @@ import { describe, test } from 'node:test'
 import type { PipelineStatus } from '../../src/library/status.ts'
 import type { VerifyReport } from '../../src/library/verification.ts'
 import { verify } from '../../src/library/verify.ts'
+import type { WhyReport } from '../../src/library/why.ts'
 import { onePipeline, targetValue, untilTarget, type OnePipeline } from '../kit/one-pipeline.ts'
 import { runCli, type Ended } from '../kit/run-cli.ts'
+import { MAJOR } from '../kit/source-database.ts'
 import { openSqlite } from '../kit/sqlite-file.ts'
 
 const SETUP = "CREATE TABLE t (id int PRIMARY KEY, n int, word text); INSERT INTO t SELECT i, i, 'row ' || i FROM generate_series(1, 20) i"
@@ -153,6 +155,36 @@ describe('commands on a pipeline from PostgreSQL to SQLite', { concurrency: 2 },
     await p.source.server.stop()
     assert.match((await command(p, ['verify', 'p'], 3)).stderr, /PostgreSQL/)
     await p.source.server.start()
+  })
+
+  test('why: the story of one row, with what to do about it', async () => {
+    await using p = await started()
+    await p.source.query(
+      'CREATE TABLE w (a int, b text, n int, PRIMARY KEY (a, b)); INSERT INTO w VALUES (1, $$x$$, 5), (2, $$y$$, 5); ALTER TABLE t REPLICA IDENTITY FULL',
+    )
+    // Conditions are followed from 15 on.
+    const where = MAJOR >= 15 ? ['--where', 't=id <> 4'] : []
+    await p.catchUp(where)
+    const why = async (table: string, key: string, code: number): Promise<WhyReport> => object<WhyReport>(p, ['why', 'p', table, key], code)
+    assert.match((await why('t', '7', 0)).verdict, /^both sides have the row, and it is equal$/)
+    assert.match((await why('public.w', '2,y', 0)).verdict, /equal/)
+    if (where.length > 0) assert.match((await why('t', '4', 0)).verdict, /the condition of the pipeline leaves it out/)
+    assert.match((await why('t', '4711', 0)).verdict, /^neither side has the row$/)
+    damage(
+      p,
+      `DELETE FROM t WHERE id = 7; UPDATE t SET n = 99 WHERE id = 8; INSERT INTO t VALUES (50, 1, 'x'); UPDATE w SET n = 6 WHERE b = 'y'`,
+    )
+    assert.match((await why('t', '7', 4)).verdict, /^the target does not have the row, although .*: tailrace verify p --repair$/)
+    assert.match((await why('t', '50', 4)).verdict, /^the target has the row, and the source does not/)
+    assert.deepEqual((await why('t', '8', 4)).columns, ['n'])
+    assert.deepEqual((await why('w', '2,y', 4)).columns, ['n'])
+    await p.source.query('UPDATE t SET n = 0 WHERE id = 9')
+    const late = await command(p, ['why', 'p', 't', '9'], 4)
+    assert.match(late.stdout, /^the row differs in n: the pipeline does not run/m)
+    assert.match(late.stdout, where.length > 0 ? /^source +present, where id <> 4$/m : /^source +present$/m)
+    assert.match((await command(p, ['why', 'p', 't', '1,2'], 2)).stderr, /the key of public\.t is id: 1 values are needed, 2 given/)
+    assert.match((await command(p, ['why', 'p', 'tt', '1'], 2)).stderr, /did you mean/)
+    assert.match((await command(p, ['why', 'p', 't'], 2)).stderr, /needs a pipeline, a table and the key/)
   })
 
   test('resnapshot: the runner reads the table again, or the next one does', async () => {

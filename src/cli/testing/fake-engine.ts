@@ -54,6 +54,9 @@ export function fakeEngine(options: FakeEngineOptions = {}): FakeEngine {
         problems: [],
       }
     },
+    whyRow: async () => {
+      throw new Error('no row is asked for')
+    },
     resetPipeline: manage,
     removePipeline: manage,
     anchorPipeline: manage,

@@ -1,3 +1,4 @@
+import { quoteLiteral } from './identifiers.ts'
 import type { Agreement, ComparedTable, Digest, Form, HashedRow, KeyRange, Region, RowFields, SideRows } from '../compare.ts'
 
 /** What the SQL of a comparison looks like in one system. */
@@ -148,6 +149,7 @@ export class SqlRows implements SideRows {
     const columns = this.#rangeColumns
     const nullable = columns.filter((_, i) => this.#nullable[i] === true)
     if (rows.kind === 'all') return []
+    if (rows.kind === 'key') return rows.key.map((text, i) => this.#isKey(i, text))
     if (rows.kind === 'nulls') return [nullable.length === 0 ? '1 = 0' : `(${nullable.map((column) => `${column} IS NULL`).join(' OR ')})`]
     const { from, to } = rows
     return [
@@ -155,6 +157,13 @@ export class SqlRows implements SideRows {
       ...(from === null ? [] : [this.#compared(columns, '>=', from)]),
       ...(to === null ? [] : [this.#compared(columns, '<', to)]),
     ]
+  }
+
+  /** By its value where its order is known, which an index finds; by its text otherwise. */
+  #isKey(at: number, text: string): string {
+    const column = this.#table.key[at]!
+    if (at < this.#agreement.ranged) return `${this.#order[at]} = ${this.#dialect.constant(column, text)}`
+    return `${this.#dialect.text(column, 'text')} = ${quoteLiteral(text)}`
   }
 
   #compared(columns: readonly string[], operator: '>=' | '<', key: readonly string[]): string {
