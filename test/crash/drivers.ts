@@ -52,7 +52,8 @@ function pass<T>(key: object, sql: string, act: () => T): T {
     session.open = true
     session.detail = null
   }
-  if (session.open) session.detail = barrierOf(methodUnderWay()) ?? session.detail ?? statements.map(ddlOf).find((each) => each !== null) ?? null
+  if (session.open)
+    session.detail = barrierOf(methodUnderWay()) ?? session.detail ?? statements.map(ddlOf).find((each) => each !== null) ?? null
   const commits = statements.some((each) => /^COMMIT\b/i.test(each))
   const ends = commits || statements.some((each) => /^ROLLBACK\b(?! TO)/i.test(each))
   const write = session.open ? null : (statements.map(writeOf).find((each) => each !== null) ?? null)

@@ -15,7 +15,7 @@ import type { Outcome, Phase } from './scenario.ts'
 const ALL = process.env['TAILRACE_CRASH_POINTS'] === 'all'
 const SEED = Number(process.env['TAILRACE_TEST_SEED'] || 7)
 /** What `npm test` gives each sink; deaths that a busy machine has no time for are counted in the last line. */
-const SECONDS = ALL ? Infinity : Number(process.env['TAILRACE_CRASH_SECONDS'] || 60)
+const SECONDS = ALL ? Infinity : Number(process.env['TAILRACE_CRASH_SECONDS'] || 25)
 /** Places in which processes die at the same time. */
 const LANES = 2
 /** A process that is told a late time may come to its end without: the load is another one each time. The first time is always met. */
