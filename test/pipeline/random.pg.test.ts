@@ -6,7 +6,7 @@ const bench = useBench()
 
 const RUNS = Number(process.env['TAILRACE_RUNS'] ?? 2)
 const STEPS = 24
-const SEED = Number(process.env['TAILRACE_SEED'] ?? Date.now() % 1_000_000)
+const SEED = Number(process.env['TAILRACE_SEED'] ?? 1)
 
 type ColumnKind = 'int' | 'bigint' | 'text' | 'varchar(20)' | 'varchar(40)' | 'numeric(8,2)' | 'numeric(12,2)'
 

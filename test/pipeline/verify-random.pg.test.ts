@@ -7,7 +7,7 @@ import { cases, pipelineCase, quote, useBench, type Cells, type SinkName, type S
 const bench = useBench()
 
 const SINKS: readonly SinkName[] = ['sqlite', 'duckdb', 'postgres']
-const SEED = Number(process.env['TAILRACE_SEED'] ?? Date.now() % 1_000_000)
+const SEED = Number(process.env['TAILRACE_SEED'] ?? 1)
 const RUNS = Number(process.env['TAILRACE_RUNS'] ?? 1)
 const ROUNDS = 3
 

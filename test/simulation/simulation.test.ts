@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { complaint, explore, freshSeed, summary } from './explore.ts'
+import { complaint, explore, summary } from './explore.ts'
 import { simulate } from './history.ts'
 import { PLANTS, type Plant } from './plants.ts'
 
@@ -9,7 +9,8 @@ const SECONDS = 20
 const ENOUGH = 300
 
 test(`random histories, for ${SECONDS} seconds: nothing is ever violated`, async (t) => {
-  const found = await explore({ seed: freshSeed(), seconds: SECONDS })
+  // The same ones each time: `npm run soak` looks for new ones.
+  const found = await explore({ seed: 1, seconds: SECONDS })
   t.diagnostic(summary(found))
   assert.ok(found.failed === null, found.failed === null ? '' : complaint(found.failed))
   assert.ok(found.transactions >= found.histories * 50, 'each history has 50 transactions or more')
