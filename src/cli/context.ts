@@ -52,7 +52,7 @@ export async function endpointOf(context: CommandContext, role: Role): Promise<E
 export async function environmentOf(
   context: CommandContext,
   store: StateStore,
-  interrupts: Interrupts,
+  interrupts: Pick<Interrupts, 'drain' | 'abort'>,
   onProgress?: NonNullable<Environment['onProgress']>,
 ): Promise<Environment> {
   const { clock, random, folder } = context.io

@@ -2,7 +2,7 @@ import type { Plan } from '../engine/options.ts'
 import { findState, openState } from '../library/environment.ts'
 import { environmentOf, exitCodeOf, placeOf, type CommandContext } from './context.ts'
 import { formatBytes, formatExact, formatTable, withTargets } from './format.ts'
-import { listenForInterrupts } from './signals.ts'
+import { endedAtOnce, listenForInterrupts } from './signals.ts'
 import { readPipeline } from './sync.ts'
 
 export async function planCommand(context: CommandContext): Promise<number> {
@@ -12,8 +12,7 @@ export async function planCommand(context: CommandContext): Promise<number> {
   await using store = (await findState(placeOf(context))) ?? (await openState({ file: null }))
   io.setTitle(`tailrace plan ${options.name}`)
   using interrupts = listenForInterrupts(io, (text) => output.note(text))
-  // There is nothing to drain: the first Ctrl-C is enough.
-  const environment = await environmentOf(context, store, { ...interrupts, abort: AbortSignal.any([interrupts.drain, interrupts.abort]) })
+  const environment = await environmentOf(context, store, endedAtOnce(interrupts))
   const plan = await context.engine.planPipeline(options, environment)
   output.result(plan, () => planText(plan))
   output.problems(plan.problems.map((problem) => ({ ...problem, code: problem.code as 'CONFIG' })))

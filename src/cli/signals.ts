@@ -10,6 +10,11 @@ export interface Interrupts extends Disposable {
   readonly abort: AbortSignal
 }
 
+/** Of work that has nothing to drain: the first signal is enough. */
+export function endedAtOnce({ drain, abort }: Interrupts): Pick<Interrupts, 'drain' | 'abort'> {
+  return { drain, abort: AbortSignal.any([drain, abort]) }
+}
+
 export function listenForInterrupts(io: Io, note: (text: string) => void): Interrupts {
   const drain = new AbortController()
   const abort = new AbortController()

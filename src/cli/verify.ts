@@ -7,7 +7,7 @@ import { givenEndpoint, managedEndpoint } from './managed-endpoints.ts'
 import { LiveLines } from './progress/terminal.ts'
 import { progressKind } from './progress/progress.ts'
 import { idsOf } from './tables.ts'
-import { listenForInterrupts } from './signals.ts'
+import { endedAtOnce, listenForInterrupts } from './signals.ts'
 import { readPipeline } from './sync.ts'
 import { splitList } from '../sdk/config/values.ts'
 import { loadTransform } from '../library/transform-file.ts'
@@ -44,8 +44,7 @@ export async function compareAndTell(
     transform: transform === null ? null : await loadTransform(transform, io.folder),
   }
   using interrupts = listenForInterrupts(io, () => output.note('giving up…'))
-  // There is nothing to drain: the first Ctrl-C is enough.
-  const environment = await environmentOf(context, store, { ...interrupts, abort: AbortSignal.any([interrupts.drain, interrupts.abort]) })
+  const environment = await environmentOf(context, store, endedAtOnce(interrupts))
   const now = (await first?.(environment)) ?? request
   const report = await showing(context, (onProgress) => context.engine.verifyPipeline({ ...now, ...asked, onProgress }, environment))
   output.result(report, () => reportText(report))

@@ -3,7 +3,7 @@ import { splitList } from '../sdk/config/values.ts'
 import type { WhyReport } from '../library/why.ts'
 import { environmentOf, type CommandContext } from './context.ts'
 import { formatProblem } from './output.ts'
-import { listenForInterrupts } from './signals.ts'
+import { endedAtOnce, listenForInterrupts } from './signals.ts'
 import { idsOf } from './tables.ts'
 import { foundPipeline } from './verify.ts'
 
@@ -20,8 +20,7 @@ export async function whyCommand(context: CommandContext): Promise<number> {
   const { io, output } = context
   io.setTitle(`tailrace why ${name}`)
   using interrupts = listenForInterrupts(io, (text) => output.note(text))
-  const abort = AbortSignal.any([interrupts.drain, interrupts.abort])
-  const environment = await environmentOf(context, found.store, { ...interrupts, abort })
+  const environment = await environmentOf(context, found.store, endedAtOnce(interrupts))
   const report = await context.engine.whyRow(
     { name, source, sink, table: pipeline.tables.find((each) => each.id === id)!, key },
     environment,

@@ -8,23 +8,24 @@ import { inNameOf } from './name.ts'
 import { connectorContext, openSink, openSource } from './open.ts'
 import type { Endpoint } from './options.ts'
 
+/** Both sides are needed. */
+export interface AnchorRequest extends ManageRequest {
+  readonly source: Endpoint
+  readonly sink: Endpoint
+}
+
 /**
  * A new origin for a pipeline whose history is lost: what its stream was made of upstream is dropped and made anew, and the
  * stream starts there. The target keeps its rows; what happened between the last change that it got and the new origin is not
  * in any log, so that the caller compares both sides next and has what differs read again. Died in between, the pipeline has
  * lost its history as before, and this may be called again. Gives lines that say what was dropped.
  */
-export async function anchorPipeline(
-  request: ManageRequest & { readonly source: Endpoint; readonly sink: Endpoint },
-): Promise<readonly string[]> {
+export async function anchorPipeline(request: AnchorRequest): Promise<readonly string[]> {
   await using state = await leaseOf(request)
   return await inNameOf(request.name, () => anchor(request, state))
 }
 
-async function anchor(
-  { name, source: from, sink: to, environment }: ManageRequest & { readonly source: Endpoint; readonly sink: Endpoint },
-  state: PipelineState,
-): Promise<readonly string[]> {
+async function anchor({ name, source: from, sink: to, environment }: AnchorRequest, state: PipelineState): Promise<readonly string[]> {
   const lent = { pipeline: name, deletes: 'hard' as const, memory: state.memory, environment }
   const signal = environment.abort
   await using source = await openSource(from, connectorContext(lent, 'source'))

@@ -2,7 +2,7 @@ import { OldImage, Op, type Slice } from '../model/batch.ts'
 import { keyNames, type TableId, type TableSchema } from '../model/schema.ts'
 import { oldTextAt, pickRows, textAt } from '../model/slice-builder.ts'
 import { TailraceError } from '../sdk/errors.ts'
-import type { DeadLetter } from '../state/store.ts'
+import type { DeadLetter, StateStore } from '../state/store.ts'
 import { keyText } from './fence.ts'
 import type { Run } from './run.ts'
 import { deadLetterOf } from './transform.ts'
@@ -15,18 +15,25 @@ const PAGE = 1000
 export async function loadQuarantine(run: Run): Promise<void> {
   const { store } = run.environment
   const { name } = run.identity
-  for (let after = 0; ;) {
-    const letters = await store.deadLetters(name, { limit: PAGE, after })
-    for (const letter of letters) {
-      const schema = run.tables.get(letter.table)?.source.schema
-      if (schema !== undefined) for (const key of keysOfLetter(schema, letter)) run.quarantine.add(letter.table, key)
-      after = Math.max(after, letter.id)
-    }
-    if (letters.length < PAGE) return
+  for await (const letter of lettersOf(store, name)) {
+    const schema = run.tables.get(letter.table)?.source.schema
+    if (schema !== undefined) for (const key of keysOfLetter(schema, letter)) run.quarantine.add(letter.table, key)
   }
 }
 
-function keysOfLetter(schema: TableSchema, letter: DeadLetter): string[] {
+/** All dead letters of a pipeline, by their ids. */
+export async function* lettersOf(store: Pick<StateStore, 'deadLetters'>, name: string): AsyncGenerator<DeadLetter, void, undefined> {
+  for (let after = 0; ;) {
+    const letters = await store.deadLetters(name, { limit: PAGE, after })
+    yield* letters
+    const last = letters.at(-1)
+    if (last === undefined || letters.length < PAGE) return
+    after = last.id
+  }
+}
+
+/** As `keyText`: before and after the change. */
+export function keysOfLetter(schema: TableSchema, letter: DeadLetter): string[] {
   const { before, after } = JSON.parse(letter.record) as Record<'before' | 'after', Record<string, string | null> | null>
   const names = keyNames(schema)
   return [before, after].flatMap((image) =>

@@ -14,8 +14,12 @@ export interface Lent {
   readonly environment: Environment
 }
 
-/** A memory that forgets what is written: a plan or a comparison changes nothing. */
-export function readOnlyMemory(): Memory {
+/** For who only looks, as a plan or a comparison does: what connectors remember is forgotten. */
+export function lentToLook(pipeline: string, environment: Environment, deletes: Lent['deletes'] = 'hard'): Lent {
+  return { pipeline, deletes, memory: readOnlyMemory(), environment }
+}
+
+function readOnlyMemory(): Memory {
   const own = new Map<string, string | null>()
   return {
     get: async (key) => own.get(key) ?? null,

@@ -6,7 +6,7 @@ import type { Source } from '../sdk/source.ts'
 import type { PipelineIdentity } from '../state/store.ts'
 import { emptyTables, knownTables, plannedTables, type PlannedTable } from './choose.ts'
 import { inNameOf, pipelineIdentity, withName } from './name.ts'
-import { connectorContext, openSink, openSource, readOnlyMemory } from './open.ts'
+import { connectorContext, lentToLook, openSink, openSource } from './open.ts'
 import type { Environment, PipelineOptions, Plan } from './options.ts'
 import { problemsBetween, targetsInTheWay } from './prepare.ts'
 import { capabilitiesOf, guaranteeOf } from './run.ts'
@@ -24,7 +24,7 @@ export async function planPipeline(options: PipelineOptions, environment: Enviro
 }
 
 async function lookAhead(options: PipelineOptions, environment: Environment, identity: PipelineIdentity): Promise<Plan> {
-  const lent = { pipeline: identity.name, deletes: options.deletes, memory: readOnlyMemory(), environment }
+  const lent = lentToLook(identity.name, environment, options.deletes)
   await using source = await openSource(options.source, connectorContext(lent, 'source'))
   await using sink = await openSink(options.sink, connectorContext(lent, 'sink'))
   const signal = environment.abort

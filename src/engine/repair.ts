@@ -28,15 +28,16 @@ export async function repair(run: Run, id: TableId, parts: readonly KeyPart[], s
   const untouched = await run.state.saveView({ view: null, viewEnd: null })
   const { snapshotRows, snapshotBytes } = run.tally.of(id)
   const chunks = cut(column, parts)
+  // What was counted before counts on: see `resumeTable`.
+  const counted = chunks.find(({ asked }) => !asked)
   await run.state.saveChunks(
     id,
-    chunks.map(({ chunk, asked }, index) => ({
-      chunk,
-      view: asked ? null : untouched,
-      done: !asked,
-      // What was counted before counts on: see `resumeTable`.
-      rows: index === chunks.findIndex((each) => !each.asked) ? snapshotRows : 0,
-      bytes: index === chunks.findIndex((each) => !each.asked) ? snapshotBytes : 0,
+    chunks.map((each) => ({
+      chunk: each.chunk,
+      view: each.asked ? null : untouched,
+      done: !each.asked,
+      rows: each === counted ? snapshotRows : 0,
+      bytes: each === counted ? snapshotBytes : 0,
     })),
   )
   run.repaired.add(id)

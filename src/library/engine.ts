@@ -1,4 +1,4 @@
-import type { anchorPipeline } from '../engine/anchor.ts'
+import type { AnchorRequest } from '../engine/anchor.ts'
 import type { ManageRequest } from '../engine/manage.ts'
 import type { Environment, PipelineOptions, Plan } from '../engine/options.ts'
 import type { Report } from '../engine/report.ts'
@@ -15,7 +15,7 @@ export interface Engine {
   resetPipeline(request: ManageRequest): Promise<readonly string[]>
   removePipeline(request: ManageRequest): Promise<readonly string[]>
   /** A new origin for a stream that lost its history. */
-  anchorPipeline(request: Parameters<typeof anchorPipeline>[0]): Promise<readonly string[]>
+  anchorPipeline(request: AnchorRequest): Promise<readonly string[]>
 }
 
 /** The engine itself, each part loaded when it is called. */

@@ -2,6 +2,7 @@ import { pipelineIdentity } from '../engine/name.ts'
 import type { Environment, PipelineOptions, Plan } from '../engine/options.ts'
 import type { Report } from '../engine/report.ts'
 import { problem, ProblemsError, usage } from '../sdk/config/problems.ts'
+import type { Problem } from '../sdk/errors.ts'
 import { silentLogger, type Logger } from '../sdk/logger.ts'
 import type { StateStore } from '../state/store.ts'
 import { endpointFrom, type EndpointInput } from './endpoints.ts'
@@ -50,8 +51,13 @@ export async function sync(options: SyncOptions): Promise<Report> {
   await using store = await openState(prepared.place)
   const report = await engine.runPipeline(prepared.pipeline, await libraryEnvironment(store, prepared.place, options, options.onProgress))
   if (report.ok) return report
-  const [first, ...rest] = report.problems.flatMap((each) => (each.severity === 'warning' ? [] : [{ ...each, severity: 'error' as const }]))
+  const [first, ...rest] = errorsOf(report)
   throw new SyncError([first ?? problem('BUG', 'the run failed and its report does not say why'), ...rest], report)
+}
+
+/** What made a run fail, without its warnings. */
+export function errorsOf({ problems }: Report): readonly Problem[] {
+  return problems.flatMap((each) => (each.severity === 'warning' ? [] : [{ ...each, severity: 'error' as const }]))
 }
 
 /** What `sync` would do. Changes nothing. */

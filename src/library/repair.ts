@@ -1,5 +1,5 @@
 import { delay } from '../async/abort.ts'
-import type { Environment, PipelineOptions } from '../engine/options.ts'
+import type { Endpoint, Environment, PipelineOptions } from '../engine/options.ts'
 import { tableId, type TableId } from '../model/schema.ts'
 import { ProblemsError, usage } from '../sdk/config/problems.ts'
 import { TailraceError } from '../sdk/errors.ts'
@@ -7,7 +7,7 @@ import { NOTHING_SAID, selectionOf } from '../sdk/selection.ts'
 import type { Transform } from '../sdk/transform.ts'
 import type { KeyPart, PipelineRecord, TableRecord } from '../state/store.ts'
 import { engine } from './engine.ts'
-import type { Endpoint } from '../engine/options.ts'
+import { errorsOf } from './pipeline.ts'
 
 const LOOK_MILLIS = 100
 
@@ -34,8 +34,7 @@ export async function repairPipeline(request: RepairRequest, environment: Enviro
     )
   for (const [table, parts] of repairs) await store.request(name, { kind: 'repair', table, parts })
   if (record.alive) return untilDone(name, repairs, environment)
-  const report = await engine.runPipeline(await optionsOf(request, record, environment), environment)
-  const [first, ...rest] = report.problems.flatMap((each) => (each.severity === 'warning' ? [] : [{ ...each, severity: 'error' as const }]))
+  const [first, ...rest] = errorsOf(await engine.runPipeline(await optionsOf(request, record, environment), environment))
   if (first !== undefined) throw new ProblemsError([first, ...rest])
 }
 

@@ -1,7 +1,7 @@
 import { delay } from '../async/abort.ts'
 import { knownTables, plannedTables } from '../engine/choose.ts'
 import { pipelineIdentity } from '../engine/name.ts'
-import { connectorContext, openSource, readOnlyMemory } from '../engine/open.ts'
+import { connectorContext, lentToLook, openSource } from '../engine/open.ts'
 import type { Endpoint, Environment, PipelineOptions } from '../engine/options.ts'
 import { targetLabel } from '../engine/tables.ts'
 import type { ComparisonSide } from '../sdk/compare.ts'
@@ -122,8 +122,7 @@ export async function openSide(
 ): Promise<ComparisonSide> {
   if (connector.comparison === undefined)
     throw new TailraceError('CONFIG', `${connector.title} cannot be compared`, { hint: 'PostgreSQL, DuckDB and SQLite can', path: side })
-  const lent = { pipeline: `verify-${name}`, deletes: 'hard' as const, memory: readOnlyMemory(), environment }
-  return connector.comparison.open(config, connectorContext(lent, side))
+  return connector.comparison.open(config, connectorContext(lentToLook(`verify-${name}`, environment), side))
 }
 
 const LOOK_MILLIS = 50
@@ -134,8 +133,7 @@ async function openLive(
   name: string,
   environment: Environment,
 ): Promise<AsyncDisposable & { caughtUp(signal: AbortSignal): Promise<void> }> {
-  const lent = { pipeline: name, deletes: 'hard' as const, memory: readOnlyMemory(), environment }
-  const source = await openSource(endpoint, connectorContext(lent, 'source'))
+  const source = await openSource(endpoint, connectorContext(lentToLook(name, environment), 'source'))
   return {
     caughtUp: async (signal) => {
       const head = await source.head?.(signal)
@@ -183,8 +181,7 @@ function recordedPairs(records: readonly TableRecord[]): Pairs {
 
 async function plannedPairs({ options, source }: VerifyRequest, name: string, environment: Environment): Promise<Pairs> {
   if (options === null) throw new TailraceError('BUG', 'without a pipeline, the options say what is compared')
-  const lent = { pipeline: name, deletes: options.deletes, memory: readOnlyMemory(), environment }
-  await using open = await openSource(source, connectorContext(lent, 'source'))
+  await using open = await openSource(source, connectorContext(lentToLook(name, environment, options.deletes), 'source'))
   const planned = plannedTables(await knownTables(open, [], environment.abort), options)
   if (planned.length === 0) throw new TailraceError('CONFIG', `${quoteWord(source.label)} has no table to compare`)
   return {

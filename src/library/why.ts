@@ -1,4 +1,6 @@
-import { connectorContext, openSource, readOnlyMemory } from '../engine/open.ts'
+import { keysOfLetter, lettersOf } from '../engine/dead-letters.ts'
+import { keyText } from '../engine/fence.ts'
+import { connectorContext, lentToLook, openSource } from '../engine/open.ts'
 import type { Endpoint, Environment } from '../engine/options.ts'
 import { targetLabel } from '../engine/tables.ts'
 import { keyNames } from '../model/schema.ts'
@@ -47,8 +49,6 @@ export interface WhyReport {
   readonly verified: string | null
 }
 
-const PAGE = 1000
-
 export async function whyRow(request: WhyRequest, environment: Environment): Promise<WhyReport> {
   const { name, table, key } = request
   const { store, abort: signal } = environment
@@ -63,8 +63,7 @@ export async function whyRow(request: WhyRequest, environment: Environment): Pro
   const record = await store.find(name)
   if (record === null) throw new TailraceError('BUG', `there is no pipeline ${name}`)
   const taken = onTerms(table.schema, table.terms ?? NOTHING_SAID)
-  const lent = { pipeline: name, deletes: 'hard' as const, memory: readOnlyMemory(), environment }
-  await using source = await openSource(request.source, connectorContext(lent, 'source'))
+  await using source = await openSource(request.source, connectorContext(lentToLook(name, environment), 'source'))
   await using ours = await openSide(request.source, 'source', name, environment)
   await using theirs = await openSide(request.sink, 'sink', name, environment)
   const compared = await compareKey(
@@ -82,7 +81,7 @@ export async function whyRow(request: WhyRequest, environment: Environment): Pro
     where: taken.where,
     runs: record.alive,
     behind: order === -1,
-    deadLetters: await lettersOf(request, environment),
+    deadLetters: await lettersOfRow(request, environment),
   }
   return {
     ok: facts.sink === 'absent' ? facts.source !== 'present' : facts.source === 'present' && facts.columns.length === 0,
@@ -101,21 +100,15 @@ export async function whyRow(request: WhyRequest, environment: Environment): Pro
   }
 }
 
-async function lettersOf({ name, table, key }: WhyRequest, { store }: Environment): Promise<WhyReport['deadLetters']> {
-  const names = keyNames(table.schema)
-  const isOurs = (image: Readonly<Record<string, string | null>> | null): boolean =>
-    image !== null && names.every((column, i) => image[column] === key[i])
+async function lettersOfRow({ name, table, key }: WhyRequest, { store }: Environment): Promise<WhyReport['deadLetters']> {
+  const wanted = keyText(key)
   const found: Omit<DeadLetter, 'record' | 'table'>[] = []
-  for (let after = 0; ;) {
-    const letters = await store.deadLetters(name, { limit: PAGE, after })
-    for (const { record, table: of, ...letter } of letters) {
-      after = Math.max(after, letter.id)
-      if (of !== table.id) continue
-      const images = JSON.parse(record) as Record<'before' | 'after', Record<string, string | null> | null>
-      if (isOurs(images.before) || isOurs(images.after)) found.push(letter)
-    }
-    if (letters.length < PAGE) return found
+  for await (const letter of lettersOf(store, name)) {
+    if (letter.table !== table.id || !keysOfLetter(table.schema, letter).includes(wanted)) continue
+    const { record: _record, table: _table, ...told } = letter
+    found.push(told)
   }
+  return found
 }
 
 type Facts = KeyComparison & Pick<WhyReport, 'state' | 'where' | 'runs' | 'behind' | 'deadLetters'>

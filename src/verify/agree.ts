@@ -1,34 +1,27 @@
 import { keyOrder } from '../model/logical-type.ts'
 import type { Agreement, ComparedTable, Form, RowEncoding, SideTable } from '../sdk/compare.ts'
 
-/** Columns that are not compared as they are. */
-export interface Mismatch {
-  readonly column: string
-  readonly what: string
-}
-
-/** How both sides write their rows; or why they cannot. */
+/** How both sides write their rows; or why they cannot: `mismatches`, in words. */
 export function agree(
   table: ComparedTable,
   source: SideTable,
   sink: SideTable,
-): { readonly agreement: Agreement | null; readonly mismatches: readonly Mismatch[]; readonly notes: readonly string[] } {
+): { readonly agreement: Agreement | null; readonly mismatches: readonly string[]; readonly notes: readonly string[] } {
   const encoding: RowEncoding = source.encodings.includes('pg-binary') && sink.encodings.includes('pg-binary') ? 'pg-binary' : 'text'
-  const mismatches: Mismatch[] = []
+  const mismatches: string[] = []
   const notes: string[] = []
   const forms = table.columns.map(({ name, type }, index): Form | null => {
     const [ours = null, theirs = null] = [source.columns[index], sink.columns[index]]
     if (ours === null || theirs === null) {
-      mismatches.push({ column: name, what: `the ${ours === null ? 'source' : 'target'} has no column ${name}` })
+      mismatches.push(`the ${ours === null ? 'source' : 'target'} has no column ${name}`)
       return null
     }
     const form = ours.forms.find((each) => theirs.forms.includes(each) && (encoding === 'pg-binary' || !each.startsWith('pg:')))
-    if (form === undefined)
-      mismatches.push({ column: name, what: `${ours.type} of the source and ${theirs.type} of the target cannot be compared` })
+    if (form === undefined) mismatches.push(`${ours.type} of the source and ${theirs.type} of the target cannot be compared`)
     else if (form === 'float64' && type.kind === 'decimal') notes.push(`${name} is compared as the target stores it: rounded to a float`)
     return form ?? null
   })
-  if (mismatches.length > 0 || forms.some((form) => form === null)) return { agreement: null, mismatches, notes }
+  if (mismatches.length > 0) return { agreement: null, mismatches, notes }
   const nullable = table.columns.map((_, index) => [source, sink].some((side) => side.columns[index]?.nullable !== false))
   return { agreement: { encoding, forms: forms as Form[], nullable, ranged: rangedColumns(table, source, sink) }, mismatches, notes }
 }

@@ -24,8 +24,7 @@ export async function compareKey(
   const whole = await needed(source.table({ ...compared, where: null }, signal), `the source has no table ${pair.id}`)
   const theirs = await needed(sink.table({ ...compared, ...pair.target, where: null }, signal), `the target has no table ${pair.label}`)
   const { agreement, mismatches } = agree(compared, ours, theirs)
-  if (agreement === null)
-    throw new TailraceError('DIFFERENT', `${pair.id}: ${mismatches.map(({ what }) => what).join('; ')}`, { path: pair.id })
+  if (agreement === null) throw new TailraceError('DIFFERENT', `${pair.id}: ${mismatches.join('; ')}`, { path: pair.id })
   const read = async (side: SideTable): Promise<readonly (string | null)[] | null> => {
     const [row] = await side.open(agreement).fields({ rows: { kind: 'key', key } }, true, signal)
     return row?.fields ?? null

@@ -33,8 +33,6 @@ export interface DifferingColumn {
 export interface LiveComparison {
   /** Resolves when the sink has everything that the source has committed before the call. */
   caughtUp(signal: AbortSignal): Promise<void>
-  /** Rows that changed on every look. */
-  readonly onUndecided: (rows: number) => void
 }
 
 export interface RowCounts {
@@ -56,6 +54,8 @@ export interface CompareRowsOptions {
   readonly details: { rows(): number; readonly values: boolean }
   /** Null: nobody writes meanwhile. */
   readonly live: LiveComparison | null
+  /** Rows that changed on every look, where somebody writes. */
+  readonly onUndecided: (rows: number) => void
   /** Rows of both sides that were compared since the last call. */
   readonly onRows: (counts: RowCounts) => void
 }
@@ -205,8 +205,7 @@ class RowComparison {
 
   async #buckets(region: Region, rows: number): Promise<void> {
     const within = region.buckets?.[0]?.length ?? 0
-    const digits = within + digitsFor(rows)
-    const [ours, theirs] = await this.#bucketDigests(region, digits)
+    const [ours, theirs] = await this.#bucketDigests(region, within + digitsFor(rows))
     await this.#differing(region, ours, theirs)
   }
 
@@ -284,7 +283,7 @@ class RowComparison {
       if (next.size === 0) return confirmed
       suspects = next
     }
-    live.onUndecided(suspects?.size ?? 0)
+    this.#options.onUndecided(suspects?.size ?? 0)
     return confirmed
   }
 

@@ -1,13 +1,13 @@
+import { keyOrder } from '../model/logical-type.ts'
 import { columnAt, isWritable, type TableId } from '../model/schema.ts'
 import type { ComparedTable, ComparisonSide, SideTable } from '../sdk/compare.ts'
 import { asTailraceError, type Problem } from '../sdk/errors.ts'
 import type { SinkTable } from '../sdk/sink.ts'
 import type { SourceTable } from '../sdk/source.ts'
-import { agree } from './agree.ts'
 import type { KeyPart } from '../state/store.ts'
-import { keyOrder } from '../model/logical-type.ts'
-import { PartCollector } from './parts.ts'
+import { agree } from './agree.ts'
 import { compareRows, type Difference, type LiveComparison, type RowCounts } from './compare-rows.ts'
+import { PartCollector } from './parts.ts'
 
 /** A table and where its copy stands. */
 export interface TablePair {
@@ -27,7 +27,7 @@ export interface VerifyRequest {
   /** Name the values that differ, too. */
   readonly showValues: boolean
   /** Both sides change meanwhile; null: nobody writes. */
-  readonly live: Pick<LiveComparison, 'caughtUp'> | null
+  readonly live: LiveComparison | null
   readonly clock: () => number
   readonly onProgress?: (progress: VerifyProgress) => void
 }
@@ -125,7 +125,7 @@ async function verifyTable(
   const { agreement, mismatches, notes } = agree(compared, source, sink)
   if (agreement === null)
     return {
-      problems: mismatches.map(({ what }) => ({ severity: 'error', code: 'DIFFERENT', message: `${pair.id}: ${what}`, path: pair.id })),
+      problems: mismatches.map((what) => ({ severity: 'error', code: 'DIFFERENT', message: `${pair.id}: ${what}`, path: pair.id })),
     }
   const found = new Findings(compared, request)
   let rows: RowCounts = { source: 0, sink: 0 }
@@ -140,15 +140,10 @@ async function verifyTable(
       parallel: Math.max(request.source.parallel, request.sink.parallel),
       onDifference: (difference) => found.add(difference),
       details: { rows: () => Math.min(MOST_DETAILS, request.limit - found.keys.length), values: request.showValues },
-      live:
-        request.live === null
-          ? null
-          : {
-              caughtUp: (given) => request.live!.caughtUp(given),
-              onUndecided: (more) => {
-                undecided += more
-              },
-            },
+      live: request.live,
+      onUndecided: (more) => {
+        undecided += more
+      },
       onRows: (more) => {
         rows = { source: rows.source + more.source, sink: rows.sink + more.sink }
         const doneRows = before.doneRows + rows.source

@@ -73,22 +73,30 @@ for (const [what, step] of LAST_STEPS) {
   })
 }
 
-test('TRAP 7: a table that is rewritten after the slot and before it is locked is not read as the slot sees it: the slot is made anew', async () => {
-  await using p = await onePipeline()
-  await p.source.query(SETUP)
-  // The server waits for what runs when it begins, then for what runs when that has ended; what comes later is not in the snapshot.
-  const first = await begin(p, 'INSERT INTO other VALUES (1)')
-  await using cli = p.sync(['--follow', '--tables', 't'])
+/**
+ * Another transaction that has the table when the slot, which waits for the first, is made: the server waits for what runs when
+ * it begins, then for what runs when that has ended; what comes later is not in the snapshot.
+ */
+async function holdBehindSlot(p: OnePipeline, cli: Cli, first: Awaited<ReturnType<typeof begin>>, sql: string): Promise<pg.Client> {
   await untilSlotWaits(p, cli, first.xid)
   const second = await begin(p, 'INSERT INTO other VALUES (2)')
   await first.session.query('COMMIT')
   await untilSlotWaits(p, cli, second.xid)
-  const third = await begin(p, 'ALTER TABLE t ALTER n TYPE bigint')
+  const { session } = await begin(p, sql)
   await second.session.query('COMMIT')
+  return session
+}
+
+test('TRAP 7: a table that is rewritten after the slot and before it is locked is not read as the slot sees it: the slot is made anew', async () => {
+  await using p = await onePipeline()
+  await p.source.query(SETUP)
+  const first = await begin(p, 'INSERT INTO other VALUES (1)')
+  await using cli = p.sync(['--follow', '--tables', 't'])
+  const third = await holdBehindSlot(p, cli, first, 'ALTER TABLE t ALTER n TYPE bigint')
   await cli.until('the pipeline waiting for its lock', async () => {
     return (await p.source.query(`SELECT FROM pg_locks WHERE NOT granted AND relation = 't'::regclass`)).length > 0
   })
-  await third.session.query('COMMIT')
+  await third.query('COMMIT')
   await p.source.query('INSERT INTO t VALUES (1000, 5000000000)')
   await cli.until('the row behind the ALTER', () => targetValue(p.targetFile, 'SELECT count(*) FROM t') === 101)
   await untilStreams(p, cli, 'public.t')
@@ -101,17 +109,12 @@ test('Invariant 3: a table that stays locked when the slot is made: it is said, 
   await p.source.query(SETUP)
   const first = await begin(p, 'INSERT INTO other VALUES (1)')
   await using cli = p.sync(['--follow', '--tables', 't', '--source.lock-timeout', '0.3'])
-  await untilSlotWaits(p, cli, first.xid)
-  const second = await begin(p, 'INSERT INTO other VALUES (2)')
-  await first.session.query('COMMIT')
-  await untilSlotWaits(p, cli, second.xid)
-  const third = await begin(p, 'LOCK TABLE t')
-  await second.session.query('COMMIT')
+  const third = await holdBehindSlot(p, cli, first, 'LOCK TABLE t')
   await cli.until('a table locked by someone else', () => cli.stderr.includes('a table of the source is locked by someone else'))
   await cli.until('no slot, or one that is made anew and waits', async () => {
     return (await slots(p.source)).every(({ confirmed_flush_lsn }) => confirmed_flush_lsn === null)
   })
-  await third.session.query('COMMIT')
+  await third.query('COMMIT')
   await untilStreams(p, cli, 'public.t')
   await p.equal('t')
 })

@@ -1,16 +1,15 @@
-import { existsSync, mkdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync } from 'node:fs'
 import type { Column } from '../../model/schema.ts'
 import type { ComparedTable, ComparisonSide, Form, SideColumn, SideRows, SideTable } from '../../sdk/compare.ts'
 import type { ConnectorContext } from '../../sdk/connector.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
-import { SqlRows, type CompareDialect } from '../../sdk/sql/compare.ts'
+import { conditionsOf, SqlRows, type CompareDialect } from '../../sdk/sql/compare.ts'
 import { quoteIdentifier, quoteLiteral } from '../../sdk/sql/identifiers.ts'
 import { findColumn, readExisting } from './catalog.ts'
 import type { DuckDbConfig } from './config.ts'
 import type { Connection } from './connection.ts'
-import { canonicalPath, openDatabase, type Database } from './database.ts'
+import { canonicalPath, openDatabase, scratchOf, type Database } from './database.ts'
 import { translate } from './duckdb-errors.ts'
 import { DELETED, placeOf, placeSql } from './target-table.ts'
 
@@ -36,16 +35,11 @@ export class DuckDbSide implements ComparisonSide {
     if (!existsSync(path))
       throw new TailraceError('CONFIG', `there is no file ${path}`, { hint: 'tailrace sync <source> <sink> makes it', path: 'sink' })
     const { threads, memoryLimit = null } = config
-    const scratch = (): string => {
-      const folder = join(context.scratch(), 'duckdb')
-      mkdirSync(folder, { recursive: true })
-      return folder
-    }
-    const database = await openDatabase({ path, memoryLimit, threads, scratch, logger: context.logger })
+    const database = await openDatabase({ path, memoryLimit, threads, scratch: scratchOf(context), logger: context.logger })
     return new DuckDbSide(database, await database.connect())
   }
 
-  async table(request: ComparedTable, signal: AbortSignal): Promise<SideTable | null> {
+  async table(request: ComparedTable): Promise<SideTable | null> {
     const place = placeOf({ target: request })
     const existing = await readExisting(this.#connection, place)
     if (existing === null) return null
@@ -55,20 +49,14 @@ export class DuckDbSide implements ComparisonSide {
     })
     const marked = findColumn(existing, DELETED_COLUMN) !== undefined && !request.columns.some(({ name }) => name === DELETED_COLUMN)
     const from = placeSql(place)
-    const [size] = await this.#query(`SELECT CAST(count(*) AS VARCHAR) FROM ${from}`, signal)
     return {
       columns,
       encodings: ['text'],
-      estimate: { rows: Number(size?.[0] ?? -1), bytes: -1 },
+      estimate: { rows: -1, bytes: -1 },
       open: (agreement): SideRows => {
-        const conditions = [...(request.where === null ? [] : [`(${request.where})`]), ...(marked ? [`NOT ${DELETED}`] : [])]
+        const conditions = conditionsOf(request, marked ? `NOT ${DELETED}` : null)
         const dialect = dialectOf(from, conditions, request, columns, (sql, given) => this.#query(sql, given))
-        return new SqlRows(
-          dialect,
-          request,
-          request.key.map(() => true),
-          agreement,
-        )
+        return new SqlRows(dialect, request, columns, agreement)
       },
     }
   }

@@ -1,7 +1,8 @@
-import { existsSync, realpathSync } from 'node:fs'
+import { existsSync, mkdirSync, realpathSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { DuckDBInstance } from '@duckdb/node-api'
+import type { ConnectorContext } from '../../sdk/connector.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import type { Logger } from '../../sdk/logger.ts'
 import { quoteLiteral } from '../../sdk/sql/identifiers.ts'
@@ -67,6 +68,16 @@ interface Entry {
 }
 
 const opened = new Map<string, Entry>()
+
+/** Where DuckDB keeps what does not fit into memory, made when it is asked for. */
+export function scratchOf(context: Pick<ConnectorContext, 'scratch'>): () => string {
+  return () => {
+    // DuckDB makes the last folder of its spill place only; replaying a WAL after a crash may be the first to need it.
+    const folder = join(context.scratch(), 'duckdb')
+    mkdirSync(folder, { recursive: true })
+    return folder
+  }
+}
 
 /** The file that a path means, also through a link in its folder: two names of one file are one database. */
 export function canonicalPath(path: string): string {

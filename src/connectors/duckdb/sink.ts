@@ -1,5 +1,4 @@
-import { mkdirSync, existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync } from 'node:fs'
 import type { Barrier, StreamBatch } from '../../model/batch.ts'
 import type { Position } from '../../model/position.ts'
 import { isKeptUnique, keyNames, type TableId, type TableSchema } from '../../model/schema.ts'
@@ -13,7 +12,7 @@ import { checkWithoutOpening } from './check.ts'
 import type { DuckDbConfig } from './config.ts'
 import { Conflicts } from './conflicts.ts'
 import { inTransaction, type Connection } from './connection.ts'
-import { canonicalPath, type Database } from './database.ts'
+import { canonicalPath, scratchOf, type Database } from './database.ts'
 import { createStatements, describeTarget, describeTypes, dropWhatStands, evolveTable, findMisfits, findMissing } from './ddl.ts'
 import { kindOf, translate } from './duckdb-errors.ts'
 import { requireUnique } from './key.ts'
@@ -59,12 +58,7 @@ export class DuckDbSink implements Sink {
       textColumns: config.textColumns,
     }
     this.#bookkeeping = new Bookkeeping(config.schema, context.pipeline)
-    this.#scratch = () => {
-      // DuckDB makes the last folder of its spill place only; replaying a WAL after a crash may be the first to need it.
-      const folder = join(context.scratch(), 'duckdb')
-      mkdirSync(folder, { recursive: true })
-      return folder
-    }
+    this.#scratch = scratchOf(context)
     this.#file = new Turnstile({
       path: this.#path,
       memoryLimit: config.memoryLimit ?? null,

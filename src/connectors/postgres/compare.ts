@@ -1,6 +1,6 @@
 import type { Agreement, ComparedTable, ComparisonSide, Form, SideColumn, SideRows, SideTable } from '../../sdk/compare.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
-import { SqlRows, type CompareDialect } from '../../sdk/sql/compare.ts'
+import { conditionsOf, SqlRows, type CompareDialect } from '../../sdk/sql/compare.ts'
 import type { PostgresConfig } from './config.ts'
 import { qualifiedName, quoteName, quoteText } from './identifiers.ts'
 import { openSession } from './session.ts'
@@ -46,14 +46,10 @@ export class PostgresSide implements ComparisonSide {
       encodings: ['pg-binary', 'text'],
       estimate: { rows: Number(rows), bytes: Number(bytes) },
       open: (agreement): SideRows => {
-        const conditions = [
-          ...(request.where === null ? [] : [`(${request.where})`]),
-          ...(marked ? [`NOT ${quoteName(DELETED_COLUMN)}`] : []),
-        ]
+        const conditions = conditionsOf(request, marked ? `NOT ${quoteName(DELETED_COLUMN)}` : null)
         const from = `${kind === 'r' ? 'ONLY ' : ''}${qualifiedName(place)}`
         const dialect = new PostgresDialect(from, conditions, columns, (sql, given) => this.#query(sql, given))
-        const nullable = request.key.map((index) => columns[index]?.nullable ?? true)
-        return new SqlRows(dialect, request, nullable, agreement)
+        return new SqlRows(dialect, request, columns, agreement)
       },
     }
   }

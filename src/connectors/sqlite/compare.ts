@@ -5,7 +5,7 @@ import type { Column } from '../../model/schema.ts'
 import type { ComparedTable, ComparisonSide, Form, SideColumn, SideRows, SideTable } from '../../sdk/compare.ts'
 import { TailraceError } from '../../sdk/errors.ts'
 import { DELETED_COLUMN } from '../../sdk/soft-delete.ts'
-import { SqlRows, type CompareDialect } from '../../sdk/sql/compare.ts'
+import { conditionsOf, SqlRows, type CompareDialect } from '../../sdk/sql/compare.ts'
 import { quoteIdentifier, quoteLiteral } from '../../sdk/sql/identifiers.ts'
 import type { SqliteConfig } from './config.ts'
 import type { CompareReply, CompareRequest } from './compare-worker.ts'
@@ -48,13 +48,9 @@ export class SqliteSide implements ComparisonSide {
       encodings: ['text'],
       estimate: { rows: -1, bytes: -1 },
       open: (agreement): SideRows => {
-        const conditions = [
-          ...(request.where === null ? [] : [`(${request.where})`]),
-          ...(marked ? [`${quoteIdentifier(DELETED_COLUMN)} = 0`] : []),
-        ]
+        const conditions = conditionsOf(request, marked ? `${quoteIdentifier(DELETED_COLUMN)} = 0` : null)
         const dialect = dialectOf(quoteIdentifier(name), conditions, request, (sql, given) => this.#query(sql, given))
-        const nullable = request.key.map((index) => columns[index]?.nullable ?? true)
-        return new SqlRows(dialect, request, nullable, agreement)
+        return new SqlRows(dialect, request, columns, agreement)
       },
     }
   }

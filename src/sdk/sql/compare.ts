@@ -1,5 +1,5 @@
 import { quoteLiteral } from './identifiers.ts'
-import type { Agreement, ComparedTable, Digest, Form, HashedRow, KeyRange, Region, RowFields, SideRows } from '../compare.ts'
+import type { Agreement, ComparedTable, Digest, Form, HashedRow, KeyRange, Region, RowFields, SideColumn, SideRows } from '../compare.ts'
 
 /** What the SQL of a comparison looks like in one system. */
 export interface CompareDialect {
@@ -46,10 +46,10 @@ export class SqlRows implements SideRows {
   /** The key's columns as they are, for order. */
   readonly #order: readonly string[]
 
-  constructor(dialect: CompareDialect, table: ComparedTable, nullable: readonly boolean[], agreement: Agreement) {
+  constructor(dialect: CompareDialect, table: ComparedTable, columns: readonly (SideColumn | null)[], agreement: Agreement) {
     this.#dialect = dialect
     this.#table = table
-    this.#nullable = nullable
+    this.#nullable = table.key.map((column) => columns[column]?.nullable !== false)
     this.#agreement = agreement
     const { encoding, forms } = agreement
     this.#row = encoding === 'pg-binary' ? (dialect.binary?.(agreement) ?? '') : forms.map((_, column) => this.#field(column)).join(' || ')
@@ -174,6 +174,11 @@ export class SqlRows implements SideRows {
       ? `(${columns.join(', ')}) ${operator} (${constants.join(', ')})`
       : lexical(columns, operator, constants)
   }
+}
+
+/** What every row of a comparison fulfils. `alive`: the condition by which rows are told from those marked as deleted; null: none is marked. */
+export function conditionsOf({ where }: ComparedTable, alive: string | null): readonly string[] {
+  return [...(where === null ? [] : [`(${where})`]), ...(alive === null ? [] : [alive])]
 }
 
 /** Of a column whose order every system agrees on. */
